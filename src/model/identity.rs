@@ -1,0 +1,332 @@
+//! What makes two copies the same message: the server's own id, the hash of the content, or a
+//! fingerprint of Message-ID, Date and size. Never a UID, never a file name.
+
+use std::fmt;
+
+/// BLAKE3 of the bytes with CRLF as LF.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContentHash(pub [u8; 32]);
+
+impl fmt::Debug for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for b in self.0.iter().take(6) {
+            write!(f, "{b:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The server's own id of a message: EMAILID (RFC 8474) or X-GM-MSGID.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub Box<str>);
+
+/// Message-ID and Date, normalised: folding undone, white space single. Complete only with both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint {
+    /// The first Message-ID field; empty if there is none.
+    pub message_id: Box<str>,
+    /// The first Date field; empty if there is none.
+    pub date: Box<str>,
+}
+
+/// The longest Message-ID or Date that a fingerprint keeps, in bytes. Longer ones are cut, alike
+/// on both sides: a hostile header must not fill the ledger.
+const LONGEST: usize = 500;
+
+impl Fingerprint {
+    /// Whether it can tell messages apart.
+    pub fn is_complete(&self) -> bool {
+        !self.message_id.is_empty() && !self.date.is_empty()
+    }
+
+    /// From a header block, whole or cut to these two fields, with either line ending.
+    pub fn from_header(header: &[u8]) -> Self {
+        let mut out = Self::default();
+        for field in fields(header) {
+            let Some(colon) = field.iter().position(|b| *b == b':') else { continue };
+            let (name, value) = field.split_at(colon);
+            let slot = match name.trim_ascii_end() {
+                n if n.eq_ignore_ascii_case(b"message-id") => &mut out.message_id,
+                n if n.eq_ignore_ascii_case(b"date") => &mut out.date,
+                _ => continue,
+            };
+            if slot.is_empty() {
+                *slot = normal(value.get(1..).unwrap_or_default());
+            }
+        }
+        out
+    }
+}
+
+fn normal(value: &[u8]) -> Box<str> {
+    let words: Vec<String> = value
+        .split(u8::is_ascii_whitespace)
+        .filter(|w| !w.is_empty())
+        .map(|w| String::from_utf8_lossy(w).into_owned())
+        .collect();
+    let mut s = words.join(" ");
+    let mut cut = s.len().min(LONGEST);
+    while !s.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    s.truncate(cut);
+    s.replace('\0', "\u{fffd}").into()
+}
+
+/// The header fields with their continuation lines and line endings, up to the empty line.
+fn fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = header;
+    std::iter::from_fn(move || {
+        if rest.is_empty() || rest.starts_with(b"\n") || rest.starts_with(b"\r\n") {
+            return None;
+        }
+        let mut end = 0;
+        loop {
+            let tail = rest.get(end..).unwrap_or_default();
+            end += tail.iter().position(|b| *b == b'\n').map_or(tail.len(), |i| i + 1);
+            if !matches!(rest.get(end), Some(b' ' | b'\t')) {
+                break;
+            }
+        }
+        let (field, tail) = rest.split_at(end);
+        rest = tail;
+        Some(field)
+    })
+}
+
+/// Everything by which a message can be recognised. What is not known is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Of the whole message.
+    pub content: Option<ContentHash>,
+    /// Of the message without the header fields that readers change when they save it
+    /// (`Status`, `X-Status`, `Content-Length`, `Lines`).
+    pub reader: Option<ContentHash>,
+    /// Message-ID and Date.
+    pub fingerprint: Fingerprint,
+    /// RFC822.SIZE, or for a file its size with every line ending as CRLF. In bytes.
+    pub wire_size: u64,
+    /// INTERNALDATE, or for a file its mtime. Unix time in seconds.
+    pub internal_date: i64,
+    /// The server's own id.
+    pub server_id: Option<ServerId>,
+}
+
+/// The longest header kept in memory; what follows counts as body. The same for every copy.
+const LONGEST_HEADER: usize = 1 << 20;
+
+/// Reads a message once, in pieces, in wire or in local form, and says what identifies it.
+pub struct Digester {
+    content: blake3::Hasher,
+    reader: blake3::Hasher,
+    header: Vec<u8>,
+    in_header: bool,
+    line_start: bool,
+    pending_cr: bool,
+    doubled_cr: bool,
+    bare_lf: bool,
+    wire_size: u64,
+    buffer: Vec<u8>,
+}
+
+impl Default for Digester {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a [`Digester`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digest {
+    /// BLAKE3 with CRLF as LF.
+    pub content: ContentHash,
+    /// The same without the header fields that readers change.
+    pub reader: ContentHash,
+    /// Message-ID and Date.
+    pub fingerprint: Fingerprint,
+    /// Size with every line ending as CRLF, in bytes.
+    pub wire_size: u64,
+    /// Whether turning CRLF into LF can be undone exactly: no bare LF, no CR before a CRLF.
+    pub lf_is_exact: bool,
+}
+
+impl Digester {
+    /// Nothing read yet.
+    pub fn new() -> Self {
+        Self {
+            content: blake3::Hasher::new(),
+            reader: blake3::Hasher::new(),
+            header: Vec::new(),
+            in_header: true,
+            line_start: true,
+            pending_cr: false,
+            doubled_cr: false,
+            bare_lf: false,
+            wire_size: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The next bytes of the message.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        // Normal text goes to the hashers in pieces between line ends; `buffer` collects them so
+        // that the hashers see large inputs.
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        while !bytes.is_empty() {
+            if self.pending_cr {
+                self.pending_cr = false;
+                match bytes.first() {
+                    Some(b'\n') => {
+                        buffer.push(b'\n');
+                        self.wire_size += 2;
+                        bytes = bytes.get(1..).unwrap_or_default();
+                        continue;
+                    }
+                    first => {
+                        self.doubled_cr |= first == Some(&b'\r');
+                        buffer.push(b'\r');
+                        self.wire_size += 1;
+                    }
+                }
+            }
+            let run = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
+            let (text, tail) = bytes.split_at(run);
+            buffer.extend_from_slice(text);
+            self.wire_size += text.len() as u64;
+            match tail.first() {
+                Some(b'\n') => {
+                    self.bare_lf = true;
+                    buffer.push(b'\n');
+                    self.wire_size += 2;
+                }
+                Some(_) => {
+                    if tail.get(1) == Some(&b'\r') {
+                        self.doubled_cr = true;
+                    }
+                    self.pending_cr = true;
+                }
+                None => {}
+            }
+            bytes = tail.get(1..).unwrap_or_default();
+        }
+        self.feed(&buffer);
+        self.buffer = buffer;
+    }
+
+    /// The end of the message.
+    pub fn finish(mut self) -> Digest {
+        if self.pending_cr {
+            self.wire_size += 1;
+            self.feed(b"\r");
+        }
+        let fingerprint = Fingerprint::from_header(&self.header);
+        if self.in_header {
+            self.hash_header();
+        }
+        Digest {
+            content: ContentHash(*self.content.finalize().as_bytes()),
+            reader: ContentHash(*self.reader.finalize().as_bytes()),
+            fingerprint,
+            wire_size: self.wire_size,
+            lf_is_exact: !self.bare_lf && !self.doubled_cr,
+        }
+    }
+
+    /// Bytes with LF line endings.
+    fn feed(&mut self, bytes: &[u8]) {
+        self.content.update(bytes);
+        let mut body = bytes;
+        if self.in_header {
+            body = &[];
+            for (i, b) in bytes.iter().enumerate() {
+                self.header.push(*b);
+                let empty_line = *b == b'\n' && self.line_start;
+                self.line_start = *b == b'\n';
+                if empty_line || self.header.len() >= LONGEST_HEADER {
+                    self.in_header = false;
+                    self.hash_header();
+                    body = bytes.get(i + 1..).unwrap_or_default();
+                    break;
+                }
+            }
+        }
+        self.reader.update(body);
+    }
+
+    fn hash_header(&mut self) {
+        for f in fields(&self.header) {
+            let name = f.split(|b| *b == b':').next().unwrap_or_default().trim_ascii_end();
+            let reader_writes = [&b"status"[..], b"x-status", b"content-length", b"lines"];
+            if !reader_writes.iter().any(|n| name.eq_ignore_ascii_case(n)) {
+                self.reader.update(f);
+            }
+        }
+        self.reader.update(b"\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn digest(parts: &[&[u8]]) -> Digest {
+        let mut d = Digester::new();
+        for p in parts {
+            d.update(p);
+        }
+        d.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(m in prop::collection::vec(prop::sample::select(&b"\r\nab:"[..]),
+                                                           0..60), cut in 0usize..60) {
+            let cut = cut.min(m.len());
+            let whole = digest(&[&m]);
+            let (a, b) = m.split_at(cut);
+            let pieces = digest(&[a, b]);
+            prop_assert_eq!(&whole.content, &pieces.content);
+            prop_assert_eq!(&whole.reader, &pieces.reader);
+            prop_assert_eq!(whole.wire_size, pieces.wire_size);
+            prop_assert_eq!(whole.lf_is_exact, pieces.lf_is_exact);
+        }
+
+        #[test]
+        fn lf_is_exact_means_that_it_can_be_undone(
+            m in prop::collection::vec(prop::sample::select(&b"\r\nab"[..]), 0..12)) {
+            let s = String::from_utf8(m).unwrap();
+            let stored = s.replace("\r\n", "\n");
+            let sent = stored.replace("\r\n", "\n").replace('\n', "\r\n");
+            let d = digest(&[s.as_bytes()]);
+            if d.lf_is_exact {
+                prop_assert_eq!(&sent, &s);
+                prop_assert_eq!(digest(&[stored.as_bytes()]).content, d.content);
+                prop_assert_eq!(digest(&[stored.as_bytes()]).wire_size, s.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn the_reader_hash_overlooks_what_readers_write() {
+        let a = digest(&[b"From: x\r\nStatus: RO\r\n\r\nbody\r\n"]);
+        let b = digest(&[b"From: x\nContent-Length: 5\nLines: 1\n\nbody\n"]);
+        let c = digest(&[b"From: x\nContent-Length: 5\nLines: 1\n\nbodi\n"]);
+        assert_eq!(a.reader, b.reader);
+        assert_ne!(a.content, b.content);
+        assert_ne!(b.reader, c.reader);
+    }
+
+    #[test]
+    fn fingerprints_are_normalised() {
+        let a = Fingerprint::from_header(
+            b"Subject: x\r\nMESSAGE-ID:\r\n <a@b>\r\nDate: Mon,  1\r\n\r\nDate: 2",
+        );
+        let b =
+            Fingerprint::from_header(b"Date:\tMon, 1\nMessage-Id: <a@b> \nMessage-ID: <other>\n");
+        assert_eq!(a, b);
+        assert!(a.is_complete());
+        assert!(!Fingerprint::from_header(b"Date: 1\n").is_complete());
+    }
+}
