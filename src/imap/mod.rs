@@ -1,0 +1,19 @@
+//! IMAP: what the rest of the program asks of a server, over one connection.
+//!
+//! Reading order: `response` (bytes of one response to a typed one; pure), `names`,
+//! `capabilities`, `quirks` (pure), `session` (one command, its answers, and what came unasked),
+//! then one file for each kind of command.
+
+pub mod append;
+pub mod fetch;
+pub mod list;
+pub mod select;
+pub mod session;
+pub mod store;
+
+pub use append::{AppendSource, Appended, Outgoing};
+pub use fetch::{BodySink, Meta, Sizes};
+pub use list::{Listed, Listing, Status};
+pub use select::{Delta, Known, PermanentFlags, Selected};
+pub use session::{Noticed, Session};
+pub use store::{CopyUid, Expunged};
