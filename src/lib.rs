@@ -6,4 +6,4 @@ pub mod imap;
 pub mod model;
 pub mod policy;
 
-pub use error::{Error, Kind, Result, Scope};
+pub use error::{Error, Kind, Refusal, Result, Scope};

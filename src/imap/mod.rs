@@ -5,11 +5,15 @@
 //! then one file for each kind of command.
 
 pub mod append;
+pub mod code;
+pub mod date;
 pub mod fetch;
 pub mod list;
+pub mod response;
 pub mod select;
 pub mod session;
 pub mod store;
+pub mod token;
 
 pub use append::{AppendSource, Appended, Outgoing};
 pub use fetch::{BodySink, Meta, Sizes};
