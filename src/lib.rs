@@ -2,7 +2,9 @@
 //! deletes.
 
 pub mod error;
+pub mod imap;
 pub mod model;
+pub mod net;
 pub mod policy;
 
 pub use error::{Error, Kind, Result, Scope};
