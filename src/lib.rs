@@ -4,6 +4,7 @@
 pub mod error;
 pub mod imap;
 pub mod model;
+pub mod net;
 pub mod policy;
 
 pub use error::{Error, Kind, Refusal, Result, Scope};
