@@ -6,11 +6,14 @@
 //! kind of command.
 
 pub mod append;
+pub mod capabilities;
 pub mod code;
 pub mod date;
 pub mod fetch;
 pub mod frame;
 pub mod list;
+pub mod names;
+pub mod quirks;
 pub mod response;
 pub mod select;
 pub mod session;
@@ -19,6 +22,7 @@ pub mod token;
 pub mod wire;
 
 pub use append::{AppendSource, Appended, Outgoing};
+pub use capabilities::Capabilities;
 pub use fetch::{BodySink, Meta, Sizes};
 pub use frame::Limits;
 pub use list::{Listed, Listing, Status};
