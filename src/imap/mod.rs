@@ -1,5 +1,6 @@
 //! IMAP: frames over a stream, logging in, and the commands of a session.
 
+pub mod auth;
 pub mod frame;
 pub mod wire;
 
