@@ -296,7 +296,7 @@ impl Exchange {
                 Ok(join(&[secret.expose()]))
             }
             Step::Single { message, oauth: Some(_) } => {
-                self.refusal = Some(printable(challenge));
+                self.refusal = Some(String::from_utf8_lossy(challenge).into_owned());
                 Ok(message)
             }
             Step::ScramFinal { scram } => {
@@ -329,7 +329,8 @@ impl Exchange {
         }
     }
 
-    /// What an OAuth server said in its error challenge (a JSON object, RFC 7628 §3.2.2).
+    /// What an OAuth server said in its error challenge (a JSON object, RFC 7628 §3.2.2), as it
+    /// came.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }

@@ -2,7 +2,10 @@
 
 pub mod auth;
 pub mod frame;
+pub mod login;
+pub mod reply;
 pub mod wire;
 
 pub use frame::Limits;
+pub use login::LoginSpec;
 pub use wire::{Connection, Tag};
