@@ -6,5 +6,6 @@ pub mod imap;
 pub mod model;
 pub mod net;
 pub mod policy;
+pub mod secret;
 
 pub use error::{Error, Kind, Refusal, Result, Scope};

@@ -6,14 +6,17 @@
 //! kind of command.
 
 pub mod append;
+pub mod auth;
 pub mod capabilities;
 pub mod code;
 pub mod date;
 pub mod fetch;
 pub mod frame;
 pub mod list;
+pub mod login;
 pub mod names;
 pub mod quirks;
+pub mod reply;
 pub mod response;
 pub mod select;
 pub mod session;
@@ -26,6 +29,7 @@ pub use capabilities::Capabilities;
 pub use fetch::{BodySink, Meta, Sizes};
 pub use frame::Limits;
 pub use list::{Listed, Listing, Status};
+pub use login::LoginSpec;
 pub use select::{Delta, Known, PermanentFlags, Selected};
 pub use session::{Noticed, Session};
 pub use store::{CopyUid, Expunged};

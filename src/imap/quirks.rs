@@ -66,7 +66,10 @@ pub const TABLE: &[Quirk] = &[
         seen: "2026-01-21",
         source: "https://github.com/Foundry376/Mailspring-Sync/pull/91, \
                  https://developer.apple.com/forums/thread/694251",
-        applies: |s| s.host_in(&["mail.me.com", "icloud.com"]) || s.offers("AUTH=ATOKEN"),
+        applies: |s| {
+            // offered before the login only
+            s.host_in(&["mail.me.com", "icloud.com"]) || s.greets("AUTH=ATOKEN")
+        },
         correct: |c| c.qresync = false,
     },
     // The last UID is left out of VANISHED for `1:*`, which ends at the last message still there.
@@ -161,7 +164,7 @@ mod tests {
         assert_eq!(c.quirks, ["icloud-no-qresync"]);
         assert!(caps("imap.notme.com", "", &words, &[]).qresync);
         assert!(caps("evilmail.me.com.example.org", "", &words, &[]).qresync);
-        assert!(!caps("10.0.0.1", "", &["QRESYNC", "AUTH=ATOKEN"], &[]).qresync);
+        assert!(!caps("10.0.0.1", "* OK [CAPABILITY AUTH=ATOKEN] hi", &["QRESYNC"], &[]).qresync);
     }
 
     #[test]

@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::capabilities::Capabilities;
+use super::login::{self, LoginSpec};
 use super::names::Hierarchy;
 use super::quirks::Server;
 use super::response::{self, Answer, Condition, Response, Untagged};
 use super::wire::{Connection, Tag};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::model::FolderName;
+use crate::net::{Endpoint, Timeouts};
 
 /// What the server said about the selected folder without being asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,15 +101,20 @@ const MOST_NOISE: u32 = 20_000_000;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Over a logged-in connection. Queues ID and ENABLE, which go out with the first command.
-    pub async fn new(
-        conn: Connection,
-        host: &str,
-        greeting: &str,
-        words: Vec<String>,
+    /// Connects and logs in. ID and ENABLE go out with the first command, in its round trip.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        login: &LoginSpec,
+        timeouts: &Timeouts,
     ) -> Result<Self> {
-        let about =
-            About { host: host.to_owned(), greeting: greeting.to_owned(), words, id: Vec::new() };
+        let (conn, words) = login::open(endpoint, login, timeouts).await?;
+        Self::over(conn, &endpoint.host, words).await
+    }
+
+    /// The same over a connection that is logged in already, with its capabilities.
+    pub async fn over(conn: Connection, host: &str, words: Vec<String>) -> Result<Self> {
+        let greeting = conn.greeting().to_owned();
+        let about = About { host: host.to_owned(), greeting, words, id: Vec::new() };
         let mut s = Self {
             conn,
             caps: Capabilities::default(),

@@ -61,6 +61,7 @@ pub struct Connection {
     masked: bool,
     received: u64,
     sent: u64,
+    greeting: String,
     broken: Option<Error>,
 }
 
@@ -99,6 +100,7 @@ impl Connection {
             masked: false,
             received: 0,
             sent: 0,
+            greeting: String::new(),
             broken: None,
         }
     }
@@ -222,6 +224,16 @@ impl Connection {
     /// Whether the server is on this machine.
     pub fn is_loopback(&self) -> bool {
         self.stream.is_loopback()
+    }
+
+    /// What the server said first, for the log and for knowing it again.
+    pub fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    /// Keeps what the server said first.
+    pub fn set_greeting(&mut self, said: String) {
+        self.greeting = said;
     }
 
     /// Bytes received so far, before decompression is of no interest here: as framed.
@@ -458,3 +470,6 @@ fn lost(server: &str, what: impl fmt::Display) -> Error {
     Error::account(Kind::Connection, format!("{server} {what}"))
         .next("it is tried again by itself; if it goes on, check the network and the server")
 }
+
+#[cfg(test)]
+mod tests;
