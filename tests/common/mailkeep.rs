@@ -263,6 +263,11 @@ impl Running {
         Self { group, started, out: Some(out), err: Some(err), peak, done }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.group.id()
+    }
+
     /// Kills it with SIGKILL, now.
     pub fn kill(mut self) -> Outcome {
         self.group.child().kill().expect("kill");

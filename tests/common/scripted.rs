@@ -41,6 +41,12 @@ impl Script {
         self.rules.push((pattern.to_ascii_uppercase(), steps.into()));
         self
     }
+
+    /// These rules are asked first, then the greeting and the rules of `other`.
+    pub fn before(mut self, mut other: Self) -> Self {
+        self.rules.append(&mut other.rules);
+        Self { greeting: other.greeting, rules: self.rules }
+    }
 }
 
 /// A running one. Every connection follows the script from the start.
