@@ -253,14 +253,14 @@ impl Opening<'_> {
             format!("AUTHENTICATE {}", mechanism.name().unwrap_or_default()).into_bytes(),
         );
         // RFC 4959: the first message goes with the command, an empty one as "=".
-        if capabilities.iter().any(|c| c.eq_ignore_ascii_case("SASL-IR")) {
-            if let Some(message) = exchange.initial() {
-                let encoded = encode(&message);
-                self.sent.push(Secret::new(encoded.as_slice()));
-                command.reserve_exact(encoded.len() + 1);
-                command.push(b' ');
-                command.extend_from_slice(if encoded.is_empty() { b"=" } else { &encoded });
-            }
+        if capabilities.iter().any(|c| c.eq_ignore_ascii_case("SASL-IR"))
+            && let Some(message) = exchange.initial()
+        {
+            let encoded = encode(&message);
+            self.sent.push(Secret::new(encoded.as_slice()));
+            command.reserve_exact(encoded.len() + 1);
+            command.push(b' ');
+            command.extend_from_slice(if encoded.is_empty() { b"=" } else { &encoded });
         }
         let tag = self.connection.queue(&command);
         loop {
