@@ -27,6 +27,21 @@ pub fn hash(body: &[u8]) -> blake3::Hash {
     blake3::hash(&to_lf(body))
 }
 
+/// The same without the header fields that mail readers change when they save a message.
+pub fn reader_hash(body: &[u8]) -> blake3::Hash {
+    let body = to_lf(body);
+    let head = body.windows(2).position(|w| w == b"\n\n").map_or(body.len(), |i| i + 1);
+    let mut hasher = blake3::Hasher::new();
+    for line in body[..head].split_inclusive(|b| *b == b'\n') {
+        let name = line.split(|b| *b == b':').next().unwrap_or_default().to_ascii_lowercase();
+        let of_reader: [&[u8]; 4] = [b"status", b"x-status", b"content-length", b"lines"];
+        if !of_reader.contains(&name.as_slice()) {
+            hasher.update(line);
+        }
+    }
+    hasher.update(&body[head..]).finalize()
+}
+
 /// With LF for CRLF.
 pub fn to_lf(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
