@@ -127,7 +127,7 @@ impl Mint {
         // Sizes spread over two orders of magnitude, as in a real mailbox: the product of two
         // uniform numbers, with mean `average`.
         let spread = (rng.below(2000) * rng.below(2000)) as f64 / 1_000_000.0;
-        let size = 300 + (spread * (self.average as f64 - 1100.0).max(0.0)) as usize;
+        let size = 300 + (spread * (self.average as f64 - 200.0).max(0.0)) as usize;
         let date = rfc2822(self.date(i) - rng.below(100) as i64);
         let mut s = String::with_capacity(size + 1024);
         let _ = write!(
