@@ -4,5 +4,6 @@
 pub mod error;
 pub mod model;
 pub mod policy;
+pub mod reconcile;
 
 pub use error::{Error, Kind, Result, Scope};
