@@ -1,6 +1,9 @@
 //! mailkeep mirrors remote mailboxes into a local Maildir, both ways, and keeps what the server
 //! deletes.
 
+pub mod account;
+pub mod cli;
+pub mod config;
 pub mod error;
 pub mod model;
 pub mod policy;
