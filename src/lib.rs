@@ -5,7 +5,9 @@ pub mod account;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod imap;
 pub mod model;
+pub mod net;
 pub mod policy;
 
 pub use error::{Error, Kind, Result, Scope};
