@@ -1,8 +1,14 @@
 //! mailkeep mirrors remote mailboxes into a local Maildir, both ways, and keeps what the server
 //! deletes.
 
+pub mod account;
+pub mod cli;
+pub mod config;
 pub mod error;
+pub mod imap;
+pub mod maildir;
 pub mod model;
+pub mod net;
 pub mod policy;
 pub mod reconcile;
 

@@ -1,0 +1,1 @@
+//! What the files here share of system calls.
