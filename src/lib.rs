@@ -12,4 +12,4 @@ pub mod net;
 pub mod policy;
 pub mod reconcile;
 
-pub use error::{Error, Kind, Result, Scope};
+pub use error::{Error, Kind, Refusal, Result, Scope};

@@ -1,7 +1,28 @@
-//! IMAP: frames over a stream, logging in, and the commands of a session.
+//! IMAP: what the rest of the program asks of a server, over one connection.
+//!
+//! Reading order: `frame` and `wire` (bytes in and out, bounded), `login`; `token`, `code`, `date`
+//! and `response` (bytes of one response to a typed one; pure), `names`, `capabilities`, `quirks`
+//! (pure), `session` (one command, its answers, and what came unasked), then one file for each
+//! kind of command.
 
+pub mod append;
+pub mod code;
+pub mod date;
+pub mod fetch;
 pub mod frame;
+pub mod list;
+pub mod response;
+pub mod select;
+pub mod session;
+pub mod store;
+pub mod token;
 pub mod wire;
 
+pub use append::{AppendSource, Appended, Outgoing};
+pub use fetch::{BodySink, Meta, Sizes};
 pub use frame::Limits;
+pub use list::{Listed, Listing, Status};
+pub use select::{Delta, Known, PermanentFlags, Selected};
+pub use session::{Noticed, Session};
+pub use store::{CopyUid, Expunged};
 pub use wire::{Connection, Tag};
