@@ -2,6 +2,7 @@
 //! deletes.
 
 pub mod error;
+pub mod ledger;
 pub mod model;
 pub mod policy;
 
