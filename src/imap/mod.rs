@@ -16,6 +16,9 @@ pub mod select;
 pub mod session;
 pub mod store;
 pub mod token;
+pub mod auth;
+pub mod login;
+pub mod reply;
 pub mod wire;
 
 pub use append::{AppendSource, Appended, Outgoing};
@@ -25,4 +28,5 @@ pub use list::{Listed, Listing, Status};
 pub use select::{Delta, Known, PermanentFlags, Selected};
 pub use session::{Noticed, Session};
 pub use store::{CopyUid, Expunged};
+pub use login::LoginSpec;
 pub use wire::{Connection, Tag};
