@@ -262,6 +262,19 @@ impl<'r, 's> Item<'r, 's> {
         }
     }
 
+    /// The same, of which a wrong type is to be told what it should be.
+    pub(super) fn parse_as<T>(
+        &self,
+        want: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.value.as_str().is_none() {
+            self.wrong_type(want);
+            return None;
+        }
+        self.parse(parse)
+    }
+
     /// One of some words.
     pub(super) fn one_of<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<T> {
         let s = self.string()?;
