@@ -10,5 +10,6 @@ pub mod maildir;
 pub mod model;
 pub mod net;
 pub mod policy;
+pub mod secret;
 
 pub use error::{Error, Kind, Result, Scope};
