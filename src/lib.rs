@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod imap;
+pub mod ledger;
 pub mod maildir;
 pub mod model;
 pub mod net;
