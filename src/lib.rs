@@ -11,6 +11,7 @@ pub mod maildir;
 pub mod model;
 pub mod net;
 pub mod policy;
+pub mod progress;
 pub mod secret;
 
 pub use error::{Error, Kind, Result, Scope};

@@ -23,6 +23,7 @@ use crate::maildir::Layout;
 use crate::model::FolderName;
 use crate::net::Endpoint;
 use crate::policy::Policy;
+use crate::secret::Credential;
 
 pub use paths::Surroundings;
 pub use read::nearest;
@@ -148,21 +149,4 @@ pub enum AuthMethod {
     XOAuth2,
     /// SASL OAUTHBEARER.
     OAuthBearer,
-}
-
-/// Where the password or the token comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// The first line that a command prints.
-    PasswordCommand(String),
-    /// The first line of a file.
-    PasswordFile(PathBuf),
-    /// An environment variable.
-    PasswordEnv(String),
-    /// A systemd credential, by its name.
-    PasswordCredential(String),
-    /// The password itself.
-    Password(String),
-    /// An access token that a command prints.
-    TokenCommand(String),
 }
