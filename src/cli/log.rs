@@ -29,8 +29,9 @@ pub(super) fn start(global: &Global, screen: &Screen) {
     // a second start (tests in one process) leaves the first in place
     let _ = match global.log_format {
         LogFormat::Text => {
-            // the journal adds a time of its own
-            let time = !screen.is_terminal() && std::env::var_os("JOURNAL_STREAM").is_none();
+            // who looks closely at a file wants times; the journal adds its own
+            let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+            let time = global.verbose > 0 && !screen.is_terminal() && !journal;
             registry.with(layer.event_format(Plain { time })).try_init()
         }
         LogFormat::Json => registry

@@ -144,6 +144,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The configuration [default: $XDG_CONFIG_HOME/mailkeep/config.toml, else
     /// /etc/mailkeep/config.toml]
@@ -160,12 +161,10 @@ pub struct Global {
     pub log_format: LogFormat,
 }
 
-/// The form of log lines.
+/// The form of messages on stderr: for people, or an object a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
     Text,
-    /// One object a line.
     Json,
 }
 
