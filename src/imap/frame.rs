@@ -160,10 +160,11 @@ pub fn for_log(frame: &[u8]) -> String {
 /// Whether the response ends in free text, where "{5}" means nothing: continuation requests and
 /// status responses, tagged or not (RFC 9051 §7.1).
 fn is_text(line: &[u8]) -> bool {
-    let mut words = line.splitn(3, |b| *b == b' ');
-    if words.next().is_some_and(|w| w == b"+") {
+    // No tag has a "+" in it, so that a missing space changes nothing.
+    if line.starts_with(b"+") {
         return true;
     }
+    let mut words = line.splitn(3, |b| *b == b' ').skip(1);
     let word = words.next().unwrap_or_default();
     [&b"OK"[..], b"NO", b"BAD", b"BYE", b"PREAUTH"].iter().any(|w| word.eq_ignore_ascii_case(w))
 }
@@ -184,3 +185,6 @@ fn broken(what: impl Into<String>) -> Error {
     Error::account(Kind::Protocol, what)
         .next("the connection was dropped; if it happens again, report it with a log made by -vv")
 }
+
+#[cfg(test)]
+mod tests;

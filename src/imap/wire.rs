@@ -458,3 +458,6 @@ fn lost(server: &str, what: impl fmt::Display) -> Error {
     Error::account(Kind::Connection, format!("{server} {what}"))
         .next("it is tried again by itself; if it goes on, check the network and the server")
 }
+
+#[cfg(test)]
+mod tests;
