@@ -10,7 +10,7 @@ use super::values::{
     uid_out,
 };
 use crate::Result;
-use crate::model::{Flags, FolderId, Row, RowId, Uid, UidSet};
+use crate::model::{BaseName, Flags, FolderId, Row, RowId, Uid, UidSet};
 
 /// The columns after `id`. A row that is gone has no UID, whatever it says.
 macro_rules! columns {
@@ -188,6 +188,258 @@ impl Tx<'_> {
     }
 }
 
-fn contested(base: &crate::model::BaseName) -> Fault {
+fn contested(base: &BaseName) -> Fault {
     Fault::internal(format!("two rows of the ledger would have the file {base}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Ledger;
+    use crate::ledger::fixture::{folder, in_state, ledger, place, synced};
+    use crate::model::{Gone, State};
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_row_that_contradicts_its_state_is_refused() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "a");
+        let refused = |l: &mut Ledger, what: &str, row: Row| {
+            let e = l.write(|tx| tx.insert_row(&row)).expect_err(what);
+            assert_eq!(e.kind, crate::Kind::Internal, "{what}: {e}");
+            assert!(l.rows_in(f).unwrap().is_empty());
+        };
+        let kept = in_state(f, 1, State::Kept);
+        let absent = in_state(f, 1, State::Absent);
+        let pending = in_state(f, 1, State::Pending);
+        refused(&mut l, "kept with a uid", Row { uid: Uid::new(1), ..kept.clone() });
+        refused(&mut l, "kept and gone", Row { gone: Some(Gone::Epoch), ..kept.clone() });
+        refused(&mut l, "kept without a file", Row { place: None, ..kept });
+        refused(&mut l, "absent with a file", Row { place: Some(place(1)), ..absent.clone() });
+        refused(&mut l, "absent nowhere", Row { uid: None, ..absent });
+        refused(&mut l, "pending with a file", Row { place: Some(place(1)), ..pending.clone() });
+        refused(&mut l, "pending nowhere", Row { uid: None, ..pending.clone() });
+        refused(&mut l, "pending and gone", Row { gone: Some(Gone::Vanished), ..pending });
+        refused(&mut l, "synced without a file", Row { place: None, ..synced(f, 1) });
+        refused(&mut l, "synced with neither", Row { uid: None, ..synced(f, 1) });
+        refused(&mut l, "no folder", synced(FolderId(99), 1));
+    }
+
+    #[test]
+    fn one_uid_is_one_row_and_one_file_is_one_row() {
+        let (_dir, mut l) = ledger();
+        let (f, g) = (folder(&mut l, "a"), folder(&mut l, "b"));
+        let write = |l: &mut Ledger, r: &Row| l.write(|tx| tx.insert_row(r));
+        let mut one = synced(f, 1);
+        one.id = write(&mut l, &one).unwrap();
+        assert!(write(&mut l, &Row { place: Some(place(2)), ..synced(f, 1) }).is_err());
+        assert!(write(&mut l, &Row { uid: Uid::new(2), ..synced(f, 1) }).is_err());
+        write(&mut l, &synced(g, 1)).unwrap();
+        let mut two = synced(f, 2);
+        two.id = write(&mut l, &two).unwrap();
+        // names can be exchanged
+        std::mem::swap(&mut one.place, &mut two.place);
+        l.write(|tx| {
+            tx.update_row(&one)?;
+            tx.update_row(&two)
+        })
+        .unwrap();
+        assert_eq!(l.row_at(f, &place(2).file.base).unwrap(), Some(one));
+    }
+
+    #[test]
+    fn the_number_of_a_removed_row_is_not_used_again() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "a");
+        let first = l.write(|tx| tx.insert_row(&synced(f, 1))).unwrap();
+        l.write(|tx| tx.delete_row(first)).unwrap();
+        let second = l.write(|tx| tx.insert_row(&synced(f, 1))).unwrap();
+        assert!(second > first);
+        assert!(l.write(|tx| tx.delete_row(first)).is_err());
+        assert!(l.write(|tx| tx.update_row(&Row { id: first, ..synced(f, 1) })).is_err());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Insert(usize, u32, State),
+        Delete(usize),
+        Remote(usize, u32, bool),
+        Vanish(usize, u32, u32),
+        Epoch(usize),
+        Move(usize, usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let state = prop_oneof![
+            Just(State::Pending),
+            Just(State::Synced),
+            Just(State::Kept),
+            Just(State::Absent)
+        ];
+        prop_oneof![
+            8 => (0usize..2, 1u32..12, state).prop_map(|(f, n, s)| Op::Insert(f, n, s)),
+            1 => (0usize..9).prop_map(Op::Delete),
+            3 => (0usize..2, 1u32..12, any::<bool>()).prop_map(|(f, n, s)| Op::Remote(f, n, s)),
+            2 => (0usize..2, 1u32..12, 0u32..4).prop_map(|(f, a, n)| Op::Vanish(f, a, a + n)),
+            1 => (0usize..2).prop_map(Op::Epoch),
+            2 => (0usize..9, 0usize..2).prop_map(|(i, f)| Op::Move(i, f)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Against a plain list of rows: what the indexes, the triggers and the bulk statements
+        /// make of any sequence of changes.
+        #[test]
+        fn the_ledger_is_a_list_of_rows(ops in prop::collection::vec(op(), 0..40)) {
+            let (_dir, mut l) = ledger();
+            let f = [folder(&mut l, "a"), folder(&mut l, "b")];
+            let mut model: Vec<Row> = Vec::new();
+            let uid = |n| Uid::new(n).unwrap();
+            for op in ops {
+                match op {
+                    Op::Insert(at, n, state) => {
+                        let mut row = in_state(f[at], n, state);
+                        let clash = model.iter().any(|r| r.folder == row.folder
+                            && ((r.uid.is_some() && r.uid == row.uid)
+                                || (r.place.is_some() && r.place == row.place)));
+                        match l.write(|tx| tx.insert_row(&row)) {
+                            Ok(id) => { prop_assert!(!clash); row.id = id; model.push(row); }
+                            Err(_) => prop_assert!(clash),
+                        }
+                    }
+                    Op::Delete(i) => if i < model.len() {
+                        let id = model.remove(i).id;
+                        l.write(|tx| tx.delete_row(id)).unwrap();
+                    },
+                    Op::Remote(at, n, seen) => {
+                        let flags = Flags::from_imap(seen.then_some("\\Seen"));
+                        let found = l.write(|tx| tx.update_remote(f[at], uid(n), &flags)).unwrap();
+                        let row = model.iter_mut()
+                            .find(|r| r.folder == f[at] && r.uid == Some(uid(n)));
+                        prop_assert_eq!(found, row.is_some());
+                        if let Some(r) = row { r.remote = flags; }
+                    }
+                    Op::Vanish(at, a, b) => {
+                        let set = UidSet::range(uid(a), uid(b));
+                        let n = l.write(|tx| tx.vanish(f[at], &set)).unwrap();
+                        let hit = |r: &Row| r.folder == f[at]
+                            && r.uid.is_some_and(|u| set.contains(u));
+                        prop_assert_eq!(n, model.iter().filter(|r| hit(r)).count() as u64);
+                        model.retain(|r| !(hit(r) && r.state == State::Pending));
+                        for r in model.iter_mut().filter(|r| hit(r)) {
+                            (r.uid, r.gone) = (None, Some(Gone::Vanished));
+                        }
+                    }
+                    Op::Epoch(at) => {
+                        let n = l.write(|tx| tx.mark_epoch(f[at])).unwrap();
+                        let hit = |r: &Row| r.folder == f[at] && r.uid.is_some();
+                        prop_assert_eq!(n, model.iter().filter(|r| hit(r)).count() as u64);
+                        model.retain(|r| !(hit(r) && r.state == State::Pending));
+                        for r in model.iter_mut().filter(|r| hit(r)) {
+                            (r.uid, r.gone) = (None, Some(Gone::Epoch));
+                        }
+                    }
+                    Op::Move(i, to) => if let Some(r) = model.get(i).cloned() {
+                        let moved = Row { folder: f[to], ..r };
+                        let clash = model.iter().any(|r| r.id != moved.id
+                            && r.folder == moved.folder
+                            && ((r.uid.is_some() && r.uid == moved.uid)
+                                || (r.place.is_some() && r.place == moved.place)));
+                        let done = l.write(|tx| tx.update_row(&moved));
+                        prop_assert_eq!(done.is_err(), clash);
+                        if !clash { model[i] = moved; }
+                    },
+                }
+            }
+            for id in f {
+                let here = || model.iter().filter(|r| r.folder == id);
+                prop_assert_eq!(l.rows_in(id).unwrap(), sorted(here()));
+                let uids: UidSet = here().filter(|r| r.on_server()).filter_map(|r| r.uid).collect();
+                prop_assert_eq!(l.count_on_server(id).unwrap(), uids.len());
+                prop_assert_eq!(l.uid_set(id).unwrap(), uids);
+                let n = |s| here().filter(|r| r.state == s).count() as u64;
+                let counts = l.counts().unwrap()[&id];
+                prop_assert_eq!((counts.pending, counts.messages, counts.kept, counts.absent),
+                    (n(State::Pending), n(State::Synced), n(State::Kept), n(State::Absent)));
+                let mut files = Vec::new();
+                l.for_each_local(id, |row, p| { files.push((p.clone(), row)); Ok(()) }).unwrap();
+                let mut want: Vec<_> =
+                    here().filter_map(|r| Some((r.place.clone()?, r.id))).collect();
+                want.sort();
+                prop_assert_eq!(files, want);
+            }
+            let mut dirty = l.dirty_rows().unwrap();
+            dirty.sort_by_key(|r| r.id);
+            prop_assert_eq!(dirty, sorted(model.iter().filter(|r| r.is_dirty())));
+            for s in [State::Pending, State::Synced, State::Kept, State::Absent] {
+                prop_assert_eq!(l.has_state(s).unwrap(), model.iter().any(|r| r.state == s));
+            }
+        }
+    }
+
+    fn sorted<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<Row> {
+        let mut v: Vec<Row> = rows.cloned().collect();
+        v.sort_by_key(|r| r.id);
+        v
+    }
+
+    /// Batches of a thousand, as a first pull commits them. Every commit waits for the disk.
+    #[test]
+    #[ignore = "measures: cargo test --release ledger -- --ignored --nocapture"]
+    fn ten_thousand_messages_are_recorded_in_a_blink() {
+        use crate::ledger::{Action, JournalEntry, Side};
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        let name = crate::model::FolderName::inbox();
+        let rows: Vec<Row> = (1..=10_000).map(|n| synced(f, n)).collect();
+        let start = std::time::Instant::now();
+        for batch in rows.chunks(1000) {
+            l.write(|tx| {
+                for r in batch {
+                    tx.insert_row(r)?;
+                    tx.journal(&JournalEntry {
+                        message_id: r.identity.fingerprint.message_id.to_string(),
+                        uid: r.uid,
+                        base: r.place.as_ref().map(|p| p.file.base.clone()),
+                        ..JournalEntry::new(1_709_204_400, Action::Download, Side::Here, "new")
+                            .in_folder(f, &name)
+                    })?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        }
+        let took = start.elapsed();
+        let start = std::time::Instant::now();
+        let mut read = l.rows_in(f).unwrap();
+        let reading = start.elapsed();
+        let start = std::time::Instant::now();
+        l.write(|tx| {
+            read.iter_mut().try_for_each(|r| {
+                r.local = Flags::default();
+                tx.update_row(r)
+            })
+        })
+        .unwrap();
+        let updating = start.elapsed();
+        let start = std::time::Instant::now();
+        l.write(|tx| {
+            (1..=10_000).try_for_each(|n| {
+                let uid = Uid::new(n).unwrap();
+                tx.update_remote(f, uid, &Flags::from_imap(["\\Flagged"])).map(|_| ())
+            })
+        })
+        .unwrap();
+        let remote = start.elapsed();
+        let start = std::time::Instant::now();
+        l.for_each_local(f, |_, _| Ok(())).unwrap();
+        let streaming = start.elapsed();
+        let size = std::fs::metadata(l.path()).unwrap().len() >> 10;
+        println!(
+            "recorded in {took:?}, read in {reading:?}, updated in {updating:?}, remote flags in \
+             {remote:?}, streamed in {streaming:?}; {size} KiB"
+        );
+        assert!(took.as_millis() < 300, "{took:?}");
+    }
 }

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::fault::{Fault, Result as Inner};
-use super::values::{Cells, all, each, folder_out, name_out, run, uid_out, words};
+use super::values::{Cells, all, each, first, folder_out, name_out, run, uid_out, words};
 use super::{Tx, View};
 use crate::Result;
 use crate::model::{BaseName, FolderId, FolderName, Uid};
@@ -137,6 +137,17 @@ pub struct JournalFilter {
     pub limit: Option<u32>,
 }
 
+macro_rules! wanted {
+    ($select:literal, $tail:literal) => {
+        concat!(
+            $select,
+            " FROM journal WHERE at >= ?1 \
+             AND (?2 = '' OR trim(message_id, '<>') = trim(?2, '<>')) ",
+            $tail
+        )
+    };
+}
+
 impl View {
     /// The entries wanted, oldest first.
     pub fn journal(&self, filter: &JournalFilter) -> Result<Vec<JournalEntry>> {
@@ -155,20 +166,28 @@ impl View {
         mut f: impl FnMut(JournalEntry) -> Result<()>,
     ) -> Result<()> {
         self.run(|c| {
-            // `id` follows time but for a clock that was set back; history is told as it happened
+            let since = filter.since.unwrap_or(i64::MIN);
+            let message_id = filter.message_id.as_deref().unwrap_or("");
+            // the number follows time but for a clock that was set back; told as it happened
+            let start = match filter.limit {
+                None => 0,
+                Some(0) => return Ok(()),
+                Some(n) => first(
+                    c,
+                    wanted!("SELECT id", "ORDER BY id DESC LIMIT 1 OFFSET ?3"),
+                    params![since, message_id, n - 1],
+                    |r| r.take(),
+                )?
+                .unwrap_or(0),
+            };
             each(
                 c,
-                "SELECT at, action, side, folder_id, folder, to_folder, message_id, uid, base, \
-                 counted, why FROM journal WHERE id >= coalesce( \
-                   (SELECT min(id) FROM (SELECT id FROM journal WHERE at >= ?1 AND \
-                     (?2 = '' OR trim(message_id, '<>') = trim(?2, '<>')) \
-                     ORDER BY id DESC LIMIT ?3)), 9223372036854775807) \
-                 AND at >= ?1 AND (?2 = '' OR trim(message_id, '<>') = trim(?2, '<>')) ORDER BY id",
-                params![
-                    filter.since.unwrap_or(i64::MIN),
-                    filter.message_id.as_deref().unwrap_or(""),
-                    filter.limit.map_or(-1, i64::from),
-                ],
+                wanted!(
+                    "SELECT at, action, side, folder_id, folder, to_folder, message_id, uid, \
+                     base, counted, why",
+                    "AND id >= ?3 ORDER BY id"
+                ),
+                params![since, message_id, start],
                 |r| f(entry(r)?).map_err(Fault::Told),
             )
         })
@@ -234,4 +253,91 @@ fn entry(r: &mut Cells<'_>) -> Inner<JournalEntry> {
         counted: r.take()?,
         why: r.text()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::fixture::{folder, ledger};
+
+    fn entry_of(at: i64, action: Action, side: Side, message_id: &str) -> JournalEntry {
+        JournalEntry {
+            message_id: message_id.into(),
+            uid: Uid::new(7),
+            base: BaseName::new(b"b\xff"),
+            to: FolderName::from_text("x/y"),
+            ..JournalEntry::new(at, action, side, "why")
+                .in_folder(FolderId(1), &FolderName::inbox())
+        }
+    }
+
+    #[test]
+    fn history_is_told_as_it_happened_by_message_and_by_time() {
+        let (_dir, mut l) = ledger();
+        let list = [
+            entry_of(10, Action::Download, Side::Here, "<a@x>"),
+            entry_of(30, Action::Flags, Side::There, "<b@x>"),
+            entry_of(20, Action::UnlinkHere, Side::Here, "<a@x>"),
+            entry_of(40, Action::Keep, Side::Here, "a@x"),
+        ];
+        l.write(|tx| list.iter().try_for_each(|e| tx.journal(e))).unwrap();
+        let told = |f: JournalFilter| l.journal(&f).unwrap();
+        assert_eq!(told(JournalFilter::default()), list);
+        let a = |s: &str| JournalFilter { message_id: Some(s.into()), ..Default::default() };
+        assert_eq!(told(a("a@x")), [&list[0], &list[2], &list[3]].map(Clone::clone));
+        assert_eq!(told(a("<a@x>")), told(a("a@x")));
+        assert_eq!(told(a("c@x")), []);
+        let newest = |n| JournalFilter { limit: Some(n), ..a("a@x") };
+        assert_eq!(told(newest(2)), list[2..]);
+        assert_eq!(told(newest(9)), told(a("a@x")));
+        assert_eq!(told(newest(0)), []);
+        assert_eq!(told(JournalFilter { since: Some(30), ..Default::default() }).len(), 2);
+    }
+
+    #[test]
+    fn only_changes_of_flags_are_forgotten() {
+        let (_dir, mut l) = ledger();
+        for action in [Action::Flags, Action::UnlinkHere, Action::MoveThere, Action::Download] {
+            for at in [1, 100] {
+                l.write(|tx| tx.journal(&entry_of(at, action, Side::Here, ""))).unwrap();
+            }
+        }
+        assert_eq!(l.write(|tx| tx.prune_journal(100)).unwrap(), 1);
+        let left = l.journal(&JournalFilter::default()).unwrap();
+        assert_eq!(left.len(), 7);
+        assert!(left.iter().all(|e| e.action != Action::Flags || e.at == 100));
+    }
+
+    #[test]
+    fn the_brake_counts_deletions_by_side_and_folder() {
+        let (_dir, mut l) = ledger();
+        let (a, b) = (folder(&mut l, "a"), folder(&mut l, "b"));
+        let name = FolderName::inbox();
+        let mut write = |at, action, side, f| {
+            let e = JournalEntry::new(at, action, side, "").in_folder(f, &name);
+            l.write(|tx| tx.journal(&e)).unwrap();
+        };
+        write(9, Action::UnlinkHere, Side::Here, a);
+        write(10, Action::UnlinkHere, Side::Here, a);
+        write(11, Action::ExpungeThere, Side::There, a);
+        write(12, Action::TrashThere, Side::There, a);
+        write(13, Action::TrashThere, Side::There, b);
+        write(14, Action::MoveThere, Side::There, b);
+        let asked_for = JournalEntry {
+            counted: false,
+            ..JournalEntry::new(15, Action::ExpungeThere, Side::There, "").in_folder(b, &name)
+        };
+        l.write(|tx| tx.journal(&asked_for)).unwrap();
+        assert_eq!(
+            l.deletions_since(10).unwrap(),
+            [(Side::Here, a, 1), (Side::There, a, 2), (Side::There, b, 1)]
+        );
+    }
+
+    #[test]
+    fn a_deletion_that_would_escape_the_brake_is_refused() {
+        let (_dir, mut l) = ledger();
+        let e = JournalEntry::new(1, Action::ExpungeThere, Side::There, "");
+        assert_eq!(l.write(|tx| tx.journal(&e)).unwrap_err().kind, crate::Kind::Internal);
+    }
 }

@@ -10,6 +10,8 @@
 
 mod changes;
 mod fault;
+#[cfg(test)]
+mod fixture;
 mod folders;
 mod holds;
 mod intents;
@@ -97,4 +99,48 @@ impl Deref for Tx<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::fixture::{folder, ledger, synced};
+    use super::*;
+    use crate::{Error, Kind};
+
+    #[test]
+    fn a_ledger_can_be_sent_to_another_thread() {
+        fn send<T: Send>() {}
+        send::<Ledger>();
+        send::<std::sync::Mutex<Ledger>>();
+    }
+
+    #[test]
+    fn an_error_undoes_the_whole_transaction_and_the_next_one_works() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        let failed: Result<()> = l.write(|tx| {
+            tx.insert_row(&synced(f, 1))?;
+            assert_eq!(tx.rows_in(f)?.len(), 1);
+            Err(Error::message(Kind::Raced, "x"))
+        });
+        assert_eq!(failed.unwrap_err().kind, Kind::Raced);
+        assert_eq!(l.rows_in(f).unwrap(), []);
+        assert_eq!(l.count_on_server(f).unwrap(), 0);
+        l.write(|tx| tx.insert_row(&synced(f, 1))).unwrap();
+        assert_eq!(l.rows_in(f).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_full_disk_says_so_and_loses_nothing() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        l.write(|tx| tx.insert_row(&synced(f, 1))).unwrap();
+        let pages: i64 = l.conn.query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
+        l.conn.pragma_update(None, "max_page_count", pages + 2).unwrap();
+        let full =
+            l.write(|tx| (2..5000).try_for_each(|n| tx.insert_row(&synced(f, n)).map(|_| ())));
+        let full = full.unwrap_err();
+        assert_eq!((full.kind, full.scope), (Kind::DiskFull, crate::Scope::Account));
+        assert!(!full.next.is_empty());
+        assert_eq!(l.rows_in(f).unwrap().len(), 1);
+        l.conn.pragma_update(None, "max_page_count", pages + 5000).unwrap();
+        l.write(|tx| tx.insert_row(&synced(f, 2))).unwrap();
+    }
+}

@@ -297,3 +297,155 @@ fn read(id: RowId, r: &mut Cells<'_>) -> Inner<Row> {
 fn bad(id: RowId, what: &str) -> Fault {
     Fault::Unreadable(format!("row {}: {what}", id.0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+    use crate::ledger::fixture::{folder, identity, in_state, ledger, place, synced};
+    use crate::ledger::values::cost;
+    use crate::ledger::{Ledger, Tx};
+    use crate::model::{FileName, Flags, Identity, Subdir};
+
+    fn put(l: &mut Ledger, mut row: Row) -> Row {
+        row.id = l.write(|tx: &mut Tx<'_>| tx.insert_row(&row)).unwrap();
+        row
+    }
+
+    #[test]
+    fn a_row_comes_back_to_the_bit() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        let base = BaseName::new(b"not utf-8 \xff\xfe:1,").unwrap();
+        let full = put(
+            &mut l,
+            Row {
+                uid: Some(Uid::MAX),
+                place: Some(Place { sub: Subdir::New, file: FileName::bare(base) }),
+                agreed: Flags::from_imap(["\\Seen", "todo"]),
+                remote: Flags::from_imap(["$Junk", "ToDo"]),
+                local: Flags::default(),
+                identity: Identity {
+                    server_id: Some(ServerId("M6d99ac3275bb4e".into())),
+                    internal_date: -1,
+                    ..identity(3)
+                },
+                exact: false,
+                copy_of: Some(RowId(77)),
+                keeps: true,
+                ..synced(f, 3)
+            },
+        );
+        let bare =
+            put(&mut l, Row { identity: Identity::default(), ..in_state(f, 4, State::Pending) });
+        let gone = put(&mut l, Row { uid: None, gone: Some(Gone::Epoch), ..synced(f, 5) });
+        let rows = [full, bare, gone];
+        assert_eq!(l.rows_in(f).unwrap(), rows);
+        for r in rows {
+            assert_eq!(l.row(r.id).unwrap(), Some(r));
+        }
+        assert_eq!(l.row(RowId(99)).unwrap(), None);
+    }
+
+    #[test]
+    fn every_question_finds_its_rows_and_reads_no_others() {
+        let (_dir, mut l) = ledger();
+        let (a, b) = (folder(&mut l, "a"), folder(&mut l, "b"));
+        l.write(|tx| (100..300).try_for_each(|n| tx.insert_row(&synced(b, n)).map(|_| ())))
+            .unwrap();
+        let one = put(&mut l, synced(a, 1));
+        let twin = put(&mut l, Row { identity: identity(1), ..synced(b, 1) });
+        let id = Some(ServerId("x".into()));
+        let named = put(
+            &mut l,
+            Row { identity: Identity { server_id: id.clone(), ..identity(2) }, ..synced(a, 2) },
+        );
+        let kept = put(&mut l, in_state(a, 3, State::Kept));
+        let absent = put(&mut l, in_state(a, 4, State::Absent));
+        let pending = put(&mut l, in_state(b, 5, State::Pending));
+        let both = vec![one.clone(), twin.clone()];
+        let cheap = |what: &str, got: Result<Vec<Row>>, want: &[&Row]| {
+            let want: Vec<Row> = want.iter().map(|r| (*r).clone()).collect();
+            assert_eq!(got.unwrap(), want, "{what}");
+        };
+        let ((), steps) = cost::of(|| {
+            assert_eq!(l.by_content(&one.identity.content.unwrap()).unwrap(), both);
+            assert_eq!(l.by_reader(&one.identity.reader.unwrap()).unwrap(), both);
+            assert_eq!(l.by_fingerprint(&one.identity.fingerprint).unwrap(), both);
+            cheap("server id", l.by_server_id(&id.clone().unwrap()), &[&named]);
+            cheap("no server id", l.by_server_id(&ServerId("".into())), &[]);
+            cheap("dirty", l.dirty_rows(), &[&pending]);
+            cheap("kept", l.rows_with_state(State::Kept), &[&kept]);
+            cheap("absent", l.rows_with_state(State::Absent), &[&absent]);
+            cheap("pending", l.rows_with_state(State::Pending), &[&pending]);
+            cheap("kept rows", l.kept_rows(None, 9), &[&kept]);
+            cheap("kept rows after", l.kept_rows(Some(kept.id), 9), &[]);
+            assert_eq!(l.row_by_uid(a, Uid::MIN).unwrap().as_ref(), Some(&one));
+            assert_eq!(l.row_by_uid(a, Uid::MAX).unwrap(), None);
+            let uids = UidSet::range(Uid::MIN, Uid::new(4).unwrap());
+            cheap("uids", l.rows_by_uids(a, &uids), &[&one, &named, &absent]);
+            cheap("ids", l.rows_by_ids(&[kept.id, RowId(999)]), &[&kept]);
+            let bases = [3, 1, 4].map(|n| place(n).file.base);
+            cheap("bases", l.rows_at(a, &bases), &[&kept, &one]);
+            assert_eq!(l.row_at(b, &bases[0]).unwrap(), None);
+            assert_eq!(l.uid_set(a).unwrap().to_string(), "1:2,4");
+            l.for_each_local(b, |_, _| Ok(())).unwrap();
+        });
+        assert_eq!(steps, 0, "something read a whole table or sorted it");
+        // and the measure can fail
+        let (all, steps) = cost::of(|| l.rows_with_state(State::Synced).unwrap());
+        assert_eq!(all.len(), 203);
+        assert!(steps > 200);
+    }
+
+    #[test]
+    fn files_come_in_the_order_of_their_bytes() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "a");
+        let names: [&[u8]; 5] = [b"b", b"B", b"a\xff", b"a", b"a!"];
+        for (n, name) in (1..).zip(names) {
+            let file = FileName::bare(BaseName::new(name).unwrap());
+            put(&mut l, Row { place: Some(Place { sub: Subdir::New, file }), ..synced(f, n) });
+        }
+        put(&mut l, in_state(f, 9, State::Absent));
+        let mut got = Vec::new();
+        l.for_each_local(f, |_, p| {
+            got.push(p.file.base.clone());
+            Ok(())
+        })
+        .unwrap();
+        let mut want: Vec<BaseName> = names.iter().map(|n| BaseName::new(n).unwrap()).collect();
+        want.sort();
+        assert_eq!(got, want);
+        let stopped = l.for_each_local(f, |_, _| Err(crate::Error::folder(Kind::Raced, "x")));
+        assert_eq!(stopped.unwrap_err().kind, Kind::Raced);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_an_error_and_no_absence() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "a");
+        put(&mut l, synced(f, 1));
+        for broken in [
+            "agreed = 'Se(en'",
+            "remote = '\\Recent'",
+            "content = x'00'",
+            "sub = 2",
+            "base = x'2e'",
+            "suffix = 'S'",
+            "uid = 4294967296",
+            "wire_size = -1",
+            "local = cast(x'ff' AS TEXT)",
+        ] {
+            l.conn.execute_batch("SAVEPOINT s").unwrap();
+            l.conn.execute_batch(&format!("UPDATE messages SET {broken}")).unwrap();
+            let e = l.rows_in(f).expect_err(broken);
+            assert_eq!((e.kind, e.scope), (Kind::Ledger, crate::Scope::Account), "{broken}");
+            assert!(e.next.contains("move"), "{broken}: {e}");
+            l.conn.execute_batch("ROLLBACK TO s; RELEASE s").unwrap();
+            assert_eq!(l.rows_in(f).unwrap().len(), 1);
+        }
+        l.conn.execute_batch("UPDATE messages SET sub = 2").unwrap();
+        assert_eq!(l.for_each_local(f, |_, _| Ok(())).unwrap_err().kind, Kind::Ledger);
+    }
+}

@@ -250,6 +250,9 @@ pub(super) fn each(
     while let Some(row) = rows.next()? {
         f(&mut Cells::of(row))?;
     }
+    drop(rows);
+    #[cfg(test)]
+    cost::note(&statement);
     Ok(())
 }
 
@@ -262,10 +265,14 @@ pub(super) fn first<T>(
 ) -> Result<Option<T>> {
     let mut statement = c.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
-    match rows.next()? {
-        Some(row) => read(&mut Cells::of(row)).map(Some),
-        None => Ok(None),
-    }
+    let found = match rows.next()? {
+        Some(row) => read(&mut Cells::of(row)).map(Some)?,
+        None => None,
+    };
+    drop(rows);
+    #[cfg(test)]
+    cost::note(&statement);
+    Ok(found)
 }
 
 /// Runs a statement; how many rows it changed.
@@ -278,5 +285,27 @@ pub(super) fn run_one(c: &Connection, sql: &str, what: &str, params: impl Params
     match run(c, sql, params)? {
         1 => Ok(()),
         n => Err(Fault::internal(format!("the ledger has {n} of {what}, not one"))),
+    }
+}
+
+/// What questions cost, for the tests that say which ones must not read whole tables.
+#[cfg(test)]
+pub(super) mod cost {
+    use rusqlite::{Statement, StatementStatus};
+    use std::cell::Cell;
+
+    thread_local! {
+        static STEPS: Cell<i32> = const { Cell::new(0) };
+    }
+
+    /// How many steps of whole-table scans and how many sorts there were during `f`.
+    pub fn of<T>(f: impl FnOnce() -> T) -> (T, i32) {
+        STEPS.set(0);
+        (f(), STEPS.get())
+    }
+
+    pub fn note(statement: &Statement<'_>) {
+        let steps = statement.reset_status(StatementStatus::FullscanStep);
+        STEPS.set(STEPS.get() + steps + statement.reset_status(StatementStatus::Sort));
     }
 }
