@@ -1,5 +1,7 @@
 //! The program as its users meet it: exit statuses, and what is said on which output.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -169,7 +171,18 @@ fn check_says_what_will_happen() {
     let w = World::new("exclude = [\"\\\\Junk\"]\npolicy.remote_delete = \"mirror\"\n");
     let r = w.run(&["check"]);
     assert_eq!((r.status, r.err.as_str()), (0, ""));
-    insta::assert_snapshot!(r.out, @"");
+    insta::assert_snapshot!(r.out, @r##"
+    DIR/c.toml is valid; ledgers in DIR/state
+
+    work: imap on imap.example.org:993 as me
+      secured by TLS and a certificate of the system's authorities
+      logs in with a password from $PW, by the strongest method offered
+      mail in DIR/mail/work (nested folders; does not exist yet)
+      mirrors all folders but \Junk
+      deleted on the server is deleted here; deleted here goes to the server's trash; new here is sent to the server
+      the brake holds more than 20 deletions in 24 hours, where they are more than 50 % of a folder or the account
+      looks every 5m where the server pushes nothing
+    "##);
 }
 
 #[test]
@@ -178,7 +191,15 @@ fn configuration_errors_are_2_and_all_told() {
     w.configure("[accounts.a]\nprotocol = \"imap\"\nhots = \"x\"\nport = \"y\"\n");
     let r = w.run(&["sync"]);
     assert_eq!((r.status, r.out.as_str()), (2, ""));
-    insta::assert_snapshot!(r.err, @"");
+    insta::assert_snapshot!(r.err, @r##"
+    DIR/c.toml:3:11: accounts.a.host: missing: the server's name, such as "imap.example.org"
+    DIR/c.toml:3:11: accounts.a.maildir: missing: the directory that the mail goes to
+    DIR/c.toml:3:11: accounts.a.user: missing: who logs in, often the mail address
+    DIR/c.toml:3:11: accounts.a: missing: where the password comes from; one of password_command, password_file, password_env, password_credential, password or token_command
+    DIR/c.toml:5:1: accounts.a.hots: unknown key; did you mean "host"?
+    DIR/c.toml:6:8: accounts.a.port: must be a whole number from 1 to 65535, not a string
+    mailkeep: 6 errors in the configuration; nothing was done (correct the file, then run `mailkeep check`)
+    "##);
 }
 
 #[test]
@@ -186,7 +207,23 @@ fn without_a_configuration_it_shows_one() {
     let w = World::new("");
     let r = w.run_bare(&["--config", "nope.toml", "check"]);
     assert_eq!((r.status, r.out.as_str()), (2, ""));
-    insta::assert_snapshot!(r.err, @"");
+    insta::assert_snapshot!(r.err, @r##"
+    mailkeep: there is no configuration: no DIR/nope.toml
+    write one to DIR/nope.toml, such as
+
+    [accounts.work]
+    protocol = "imap"
+    host = "imap.example.org"
+    user = "me@example.org"
+    password_command = "pass show mail/work"
+    maildir = "~/Mail/work"
+
+    [accounts.work.policy]
+    remote_delete = "keep"    # what the server deletes stays here
+    local_delete = "trash"    # what you delete here goes to its trash
+
+    then run `mailkeep check`
+    "##);
 }
 
 #[test]
@@ -250,9 +287,57 @@ fn status_tells_of_folders_and_holds() {
     ledger(&w);
     let r = w.run(&["status"]);
     assert_eq!((r.status, r.err.as_str()), (0, ""));
-    insta::assert_snapshot!(r.out, @"");
+    insta::assert_snapshot!(r.out, @r##"
+    work (imap): held, last pass 2023-11-14 22:13:20
+      error: one folder failed
+      FOLDER      MESSAGES  KEPT  PENDING  HELD  PUSH
+      Lists/rust         0     1        0     1  idle
+      hold 1: 1 deletion on the server in Lists/rust, since 2023-11-14 22:13:20
+        25 of 30 messages were deleted within a day
+        mailkeep --config c.toml approve work 1    deletes the messages there too
+        mailkeep --config c.toml reject work 1     fetches the messages again
+    "##);
     let r = w.run(&["status", "--json"]);
-    insta::assert_snapshot!(r.out, @"");
+    insta::assert_snapshot!(r.out, @r##"
+    {
+      "accounts": [
+        {
+          "error": "one folder failed",
+          "folders": [
+            {
+              "held": 1,
+              "kept": 1,
+              "messages": 0,
+              "name": "Lists/rust",
+              "note": null,
+              "path": "DIR/mail/work/Lists/rust",
+              "pending": 0,
+              "push": "idle"
+            }
+          ],
+          "holds": [
+            {
+              "approve": "mailkeep --config c.toml approve work 1",
+              "folder": "Lists/rust",
+              "kind": "remote-deletions",
+              "messages": 1,
+              "next": null,
+              "number": 1,
+              "reason": "25 of 30 messages were deleted within a day",
+              "reject": "mailkeep --config c.toml reject work 1",
+              "since": "2023-11-14T22:13:20Z",
+              "state": "open"
+            }
+          ],
+          "last_pass": "2023-11-14T22:13:20Z",
+          "name": "work",
+          "notes": [],
+          "protocol": "imap",
+          "state": "held"
+        }
+      ]
+    }
+    "##);
 }
 
 #[test]

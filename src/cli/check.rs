@@ -19,7 +19,8 @@ pub(super) fn run(
     screen: &Screen,
 ) -> Result<Exit> {
     let mut exit = Exit::Ok;
-    screen.data(format_args!("{} is valid", config.file.display()))?;
+    let (file, state) = (config.file.display(), config.state_dir.display());
+    screen.data(format_args!("{file} is valid; ledgers in {state}"))?;
     for account in accounts {
         screen.data("")?;
         for line in describe(account) {

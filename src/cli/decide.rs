@@ -46,7 +46,11 @@ fn mark(config: &Config, account: &Account, id: HoldId, decided: HoldState) -> R
     let mut ledger = Ledger::open(&path, &account.name, 0)?;
     let now = jiff::Timestamp::now().as_second();
     ledger.write(|tx| {
-        let hold = Hold { state: decided, ..find(tx, id)? };
+        let hold = find(tx, id)?;
+        if hold.state == decided {
+            return Ok(hold);
+        }
+        let hold = Hold { state: decided, ..hold };
         tx.update_hold(&hold)?;
         let action = if decided == HoldState::Approved { Action::Approve } else { Action::Reject };
         let why = format!("hold {}: {}", id.0, count(hold.kind, hold.items.len()));

@@ -66,7 +66,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<Exit> {
             let accounts = select::accounts(&config, accounts)?;
             run_accounts(&config, &accounts, &options, screen, &engine::pass)
         }
-        Command::Status { json: true } => status::json(&config, screen),
+        Command::Status { json: true } => status::json(&config, &invocation(cli), screen),
         Command::Status { json: false } => status::human(&config, &invocation(cli), screen),
         Command::Approve(d) => decide::run(&config, d, HoldState::Approved, screen),
         Command::Reject(d) => decide::run(&config, d, HoldState::Rejected, screen),

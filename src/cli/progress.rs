@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use super::screen::Screen;
 use crate::model::FolderName;
@@ -24,11 +24,14 @@ impl Bar {
         let bytes = Arc::new(AtomicU64::new(0));
         let shown = Arc::clone(&bytes);
         let template =
-            "{prefix} {bar:25} {human_pos}/{human_len} {size} {per_sec} {eta} {wide_msg}";
+            "{prefix} {bar:25} {human_pos}/{human_len} {size} {rate}/s {eta} left {wide_msg}";
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .with_key("size", move |_: &_, w: &mut dyn std::fmt::Write| {
                 let _ = write!(w, "{}", HumanBytes(shown.load(Ordering::Relaxed)));
+            })
+            .with_key("rate", |s: &ProgressState, w: &mut dyn std::fmt::Write| {
+                let _ = write!(w, "{:.0}", s.per_sec());
             });
         let bar = ProgressBar::hidden().with_style(style).with_prefix(account.to_owned());
         Self { screen, account: account.to_owned(), bars: bars.clone(), bar, bytes }

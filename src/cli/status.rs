@@ -57,7 +57,7 @@ pub(super) fn human(config: &Config, invocation: &str, screen: &Screen) -> Resul
 }
 
 /// For programs.
-pub(super) fn json(config: &Config, screen: &Screen) -> Result<Exit> {
+pub(super) fn json(config: &Config, invocation: &str, screen: &Screen) -> Result<Exit> {
     let mut exit = Exit::Ok;
     let mut accounts = Vec::new();
     for account in config.accounts.values() {
@@ -65,7 +65,7 @@ pub(super) fn json(config: &Config, screen: &Screen) -> Result<Exit> {
             exit = Exit::Failed;
             Report::unreadable(e.to_string())
         });
-        accounts.push(object(account, &report));
+        accounts.push(object(account, &report, invocation));
     }
     let all = json!({ "accounts": accounts });
     screen.data(format_args!("{all:#}"))?;
@@ -140,7 +140,7 @@ fn path_of(account: &Account, record: &FolderRecord) -> String {
     account.maildir.join(account.layout.relative_dir(&record.name)).display().to_string()
 }
 
-fn object(account: &Account, report: &Report) -> Value {
+fn object(account: &Account, report: &Report, invocation: &str) -> Value {
     let folders: Vec<Value> = report
         .folders
         .iter()
@@ -158,7 +158,10 @@ fn object(account: &Account, report: &Report) -> Value {
         .map(|w| {
             json!({
                 "number": w.hold.id.0, "kind": w.hold.kind.as_str(), "folder": w.folder,
-                "messages": w.hold.items.len(), "reason": w.hold.reason, "next": w.hold.next,
+                "messages": w.hold.items.len(), "reason": w.hold.reason,
+                "next": Some(&w.hold.next).filter(|n| !n.is_empty()),
+                "approve": command(account, &w.hold, invocation, "approve"),
+                "reject": command(account, &w.hold, invocation, "reject"),
                 "state": w.hold.state.as_str(), "since": rfc3339(w.hold.created),
             })
         })
@@ -215,9 +218,8 @@ fn hold_lines(account: &Account, w: &Waiting, invocation: &str) -> Vec<String> {
     if !hold.next.is_empty() {
         out.push(format!("    {}", cell(&hold.next)));
     }
-    let command =
-        |verb: &str| format!("{invocation} {verb} {} {}", shell_word(&account.name), hold.id.0);
-    let (approve, reject) = (command("approve"), command("reject"));
+    let approve = command(account, hold, invocation, "approve");
+    let reject = command(account, hold, invocation, "reject");
     match hold.state {
         HoldState::Open => {
             out.push(format!("    {approve}    {}", outcome(hold.kind, HoldState::Approved)));
@@ -231,6 +233,11 @@ fn hold_lines(account: &Account, w: &Waiting, invocation: &str) -> Vec<String> {
         }
     }
     out
+}
+
+/// The exact command that decides.
+fn command(account: &Account, hold: &Hold, invocation: &str, verb: &str) -> String {
+    format!("{invocation} {verb} {} {}", shell_word(&account.name), hold.id.0)
 }
 
 /// What is held, in words.
