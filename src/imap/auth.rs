@@ -159,10 +159,14 @@ pub struct Exchange {
 }
 
 enum Step {
-    /// The first message is ready, and is the only one.
+    /// The first message is ready, and is the only one (but for OAuth's answer to an error).
     Single {
         message: Message,
         oauth: Option<&'static [u8]>,
+    },
+    /// The token is sent; only an error challenge can come now, and this is the answer to it.
+    OauthSent {
+        answer: &'static [u8],
     },
     LoginUser {
         user: String,
@@ -263,13 +267,11 @@ impl Exchange {
     /// command, or on the server's first (empty) challenge. None where the server speaks first.
     pub fn initial(&mut self) -> Option<Message> {
         match std::mem::replace(&mut self.step, Step::Done { proven: false }) {
-            Step::Single { message, oauth: None } => {
-                self.step = Step::Done { proven: true };
-                Some(message)
-            }
-            Step::Single { message, oauth: Some(answer) } => {
-                self.step =
-                    Step::Single { message: Message::new(answer.to_vec()), oauth: Some(answer) };
+            Step::Single { message, oauth } => {
+                self.step = match oauth {
+                    Some(answer) => Step::OauthSent { answer },
+                    None => Step::Done { proven: true },
+                };
                 Some(message)
             }
             Step::ScramFirst { scram } => {
@@ -295,9 +297,9 @@ impl Exchange {
                 self.step = Step::Done { proven: true };
                 Ok(join(&[secret.expose()]))
             }
-            Step::Single { message, oauth: Some(_) } => {
+            Step::OauthSent { answer } => {
                 self.refusal = Some(String::from_utf8_lossy(challenge).into_owned());
-                Ok(message)
+                Ok(Message::new(answer.to_vec()))
             }
             Step::ScramFinal { scram } => {
                 let (message, signature) = scram.answer(challenge)?;
@@ -319,9 +321,7 @@ impl Exchange {
     /// prove that it knows the password is not the user's server (RFC 5802 §5).
     pub fn accept(&self) -> Result<()> {
         match &self.step {
-            Step::Done { proven: true } => Ok(()),
-            // OAuth: success means that no error challenge came.
-            Step::Single { oauth: Some(_), .. } if self.refusal.is_none() => Ok(()),
+            Step::Done { proven: true } | Step::OauthSent { .. } => Ok(()),
             Step::ScramFinal { .. } | Step::ScramVerify { .. } => Err(tampered(
                 "the server reported success without proving that it knows the password",
             )),
@@ -561,6 +561,7 @@ mod tests {
         let mut x = exchange(Mechanism::XOAuth2, "me@x", "ya29");
         assert_eq!(x.initial().unwrap().as_slice(), b"user=me@x\x01auth=Bearer ya29\x01\x01");
         x.accept().unwrap();
+        assert!(x.initial().is_none(), "said once");
         assert_eq!(x.respond(br#"{"status":"401"}"#).unwrap().as_slice(), b"");
         assert_eq!(x.refusal(), Some(r#"{"status":"401"}"#));
         assert!(x.accept().is_err(), "no success after an error");

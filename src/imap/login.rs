@@ -252,14 +252,13 @@ impl Opening<'_> {
             format!("AUTHENTICATE {}", mechanism.name().unwrap_or_default()).into_bytes(),
         );
         // RFC 4959: the first message goes with the command, an empty one as "=".
-        if capabilities.iter().any(|c| c.eq_ignore_ascii_case("SASL-IR")) {
-            if let Some(message) = exchange.initial() {
-                let encoded = encode(&message);
-                self.sent.push(Secret::new(encoded.as_slice()));
-                command.reserve_exact(encoded.len() + 1);
-                command.push(b' ');
-                command.extend_from_slice(if encoded.is_empty() { b"=" } else { &encoded });
-            }
+        let at_once = capabilities.iter().any(|c| c.eq_ignore_ascii_case("SASL-IR"));
+        if let Some(message) = at_once.then(|| exchange.initial()).flatten() {
+            let encoded = encode(&message);
+            self.sent.push(Secret::new(encoded.as_slice()));
+            command.reserve_exact(encoded.len() + 1);
+            command.push(b' ');
+            command.extend_from_slice(if encoded.is_empty() { b"=" } else { &encoded });
         }
         let tag = self.connection.queue(&command);
         loop {
@@ -461,3 +460,6 @@ fn nonce() -> Result<String> {
     })?;
     Ok(STANDARD.encode(bytes))
 }
+
+#[cfg(test)]
+mod tests;

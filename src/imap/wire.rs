@@ -224,12 +224,12 @@ impl Connection {
         self.stream.is_loopback()
     }
 
-    /// Bytes received so far, before decompression is of no interest here: as framed.
+    /// Bytes received so far, counted after decryption and decompression.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Bytes sent so far.
+    /// Bytes sent so far, counted before compression.
     pub fn sent(&self) -> u64 {
         self.sent
     }
@@ -369,15 +369,22 @@ impl Connection {
     /// Writes what it can and reads what it may; ready after any progress.
     fn poll_progress(&mut self, cx: &mut Context<'_>, want: Want) -> Poll<io::Result<()>> {
         let mut moved = false;
+        // A server that no longer takes anything may have said why: what it said is read first,
+        // and the failure comes again.
+        let mut failed = None;
         while let Some(rest) = self.out.get(self.written..).filter(|r| !r.is_empty()) {
-            match Pin::new(&mut self.stream).poll_write(cx, rest)? {
-                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(n) => {
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(n @ 1..)) => {
                     self.written += n;
                     self.sent += n as u64;
                     moved = true;
                 }
+                Poll::Ready(Ok(0)) => failed = Some(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(e)) => failed = Some(e),
                 Poll::Pending => break,
+            }
+            if failed.is_some() {
+                break;
             }
         }
         if !self.out.is_empty()
@@ -406,7 +413,11 @@ impl Connection {
                 moved = true;
             }
         }
-        if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+        match failed {
+            _ if moved => Poll::Ready(Ok(())),
+            Some(e) => Poll::Ready(Err(e)),
+            None => Poll::Pending,
+        }
     }
 
     /// Makes room for the next read. The buffer grows by what came, not by what was announced.

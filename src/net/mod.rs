@@ -5,6 +5,10 @@ pub mod connect;
 mod deflate;
 pub mod endpoint;
 pub mod stream;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 
 pub use connect::connect;

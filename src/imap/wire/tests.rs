@@ -248,6 +248,7 @@ async fn the_end_of_the_connection_says_what_the_server_said() {
     c.queue(b"NOOP");
     let e = c.flush().await.unwrap_err();
     assert_eq!(e.kind, Kind::Connection);
+    assert_eq!(e.what, "mail.example:143 closed the connection: shutting down");
 
     let (mut c, mut server) = pair(1024);
     server.write_all(b"* 1 EXISTS\r\nM1 OK cut he").await.unwrap();
