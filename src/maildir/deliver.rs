@@ -170,9 +170,9 @@ fn tmp_path(dir: &Path, base: &BaseName) -> PathBuf {
 fn create(dir: &Path, base: &BaseName) -> Result<NewFile> {
     let path = tmp_path(dir, base);
     NewFile::create(path.clone()).map_err(|e| match e {
-        // Not one message's trouble: the folder is not there, or has no `tmp`.
-        Errno::NOENT => disk::fail(Scope::Folder, "create", &path, e),
-        e => disk::fail_message("create", &path, e),
+        e @ (Errno::EXIST | Errno::NAMETOOLONG) => disk::fail_message("create", &path, e),
+        // Not one message's trouble: the folder went away, or nothing can be written to it.
+        e => disk::fail(Scope::Folder, "create", &path, e),
     })
 }
 
@@ -377,5 +377,32 @@ mod tests {
         fs::remove_dir_all(t.path().join("tmp")).unwrap();
         let e = stage_bytes(t.path(), base(1), b"x", 0).unwrap_err();
         assert_eq!(e.scope, Scope::Folder);
+    }
+
+    /// Run by hand, in release: `cargo test --release --lib -- --ignored --nocapture ten_thousand`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn ten_thousand_messages() {
+        let t = folder();
+        let wire = b"Some text of a message, in a line of its own.\r\n".repeat(185);
+        let durability = super::super::Durability::open(t.path()).unwrap();
+        let (mut staging, mut syncing) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
+        for batch in 0..10u64 {
+            let start = std::time::Instant::now();
+            let staged: Vec<_> = (batch * 1000..(batch + 1) * 1000)
+                .map(|n| stage_bytes(t.path(), base(n), &wire, 1_000_000_000).unwrap())
+                .collect();
+            staging += start.elapsed();
+            let start = std::time::Instant::now();
+            let paths: Vec<_> = staged.iter().map(|s| s.path(t.path())).collect();
+            durability.sync_bulk(&paths).unwrap();
+            for s in &staged {
+                let file = FileName::bare(s.base.clone());
+                publish(t.path(), s, &Place { sub: crate::model::Subdir::New, file }).unwrap();
+            }
+            super::super::sync_dirs(&[t.path().join("new"), t.path().join("tmp")]).unwrap();
+            syncing += start.elapsed();
+        }
+        eprintln!("staged in {staging:?}, durable and published in {syncing:?}");
     }
 }

@@ -5,6 +5,7 @@ pub mod deliver;
 mod disk;
 pub mod durable;
 pub mod file;
+mod folders;
 pub mod keywords;
 pub mod layout;
 pub mod marker;

@@ -1,12 +1,12 @@
-//! The folders below a maildir root: listed, made, removed. Symlinks are never followed, and what is
-//! not a folder is never touched.
+//! A maildir root and its folders: made, cleared, removed. Symlinks below the root are never
+//! followed, and what is not ours is never touched.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::layout::{Layout, NAME_MAX};
@@ -14,9 +14,9 @@ use super::{disk, keywords};
 use crate::model::{FileName, FolderName};
 use crate::{Error, Kind, Result, Scope};
 
-/// A folder's subdirectories, in the order in which they are made: `cur` comes last, since a folder
-/// that has it has all.
-const SUBDIRS: [&str; 3] = ["tmp", "new", "cur"];
+/// A folder's subdirectories, in the order in which they are made and removed: no program can begin
+/// a delivery without `tmp`, and where `cur` is, readers see a folder.
+pub(super) const SUBDIRS: [&str; 3] = ["tmp", "new", "cur"];
 
 /// The longest path the system takes (PATH_MAX without the NUL), in bytes.
 const PATH_MAX: usize = 4095;
@@ -96,19 +96,29 @@ impl Maildir {
         Err(Error::folder(Kind::Io, "its name is too long for a directory").at(name).next(next))
     }
 
-    /// All folders, sorted. The listing is complete or it is an error. A folder is a directory with
-    /// `cur` and `new`; where only one of them or no `tmp` is left (some backups leave empty
-    /// directories out), what is missing is made.
-    pub fn folders(&self) -> Result<Vec<FolderName>> {
-        let root = self.open_root()?;
-        let dev = rustix::fs::fstat(&root).map_err(|e| self.failed(Path::new(""), e))?.st_dev;
-        let mut found = Vec::new();
-        match self.layout {
-            Layout::Nested => self.list_nested(root, dev, &mut found)?,
-            Layout::PlusPlus => self.list_plus_plus(&root, dev, &mut found)?,
+    /// Whether a folder that [`Maildir::folders`] does not list is really gone. False if it is there
+    /// after all. Where something else stands in its place (a symlink, a file), that is an error:
+    /// its messages were put elsewhere, and not deleted.
+    pub fn is_gone(&self, name: &FolderName) -> Result<bool> {
+        let relative = self.layout.relative_dir(name);
+        let mut fd = self.open_root()?;
+        let mut at = PathBuf::new();
+        for part in &relative {
+            at.push(part);
+            fd = match disk::open_dir_at(&fd, Path::new(part)) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT) => return Ok(true),
+                Err(e) => return Err(self.in_the_way(&at, e)),
+            };
         }
-        found.sort_unstable();
-        Ok(found)
+        for sub in ["cur", "new"] {
+            match disk::open_dir_at(&fd, Path::new(sub)) {
+                Ok(_) => return Ok(false),
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(self.in_the_way(&at.join(sub), e)),
+            }
+        }
+        Ok(true)
     }
 
     /// Makes a folder, durable: its directory, `cur`, `new` and `tmp`, 0700. It may be there.
@@ -174,7 +184,7 @@ impl Maildir {
         disk::sync_dir(&fd).map_err(|e| self.failed(&relative, e))?;
         for above in relative.ancestors().filter(|a| !a.as_os_str().is_empty()) {
             match disk::remove_dir(&self.at(above)) {
-                Ok(()) => {}
+                Ok(()) | Err(Errno::NOENT) => {}
                 // Folders below it, or files of other programs.
                 Err(Errno::NOTEMPTY | Errno::EXIST) => break,
                 Err(e) => return Err(self.failed(above, e)),
@@ -214,12 +224,12 @@ impl Maildir {
         Ok(())
     }
 
-    fn at(&self, relative: &Path) -> PathBuf {
+    pub(super) fn at(&self, relative: &Path) -> PathBuf {
         // Joining nothing would add a slash.
         if relative.as_os_str().is_empty() { self.root.clone() } else { self.root.join(relative) }
     }
 
-    fn open_root(&self) -> Result<OwnedFd> {
+    pub(super) fn open_root(&self) -> Result<OwnedFd> {
         let shown = self.root.display();
         open_followed(&self.root).map_err(|e| match e {
             Errno::NOENT => Error::account(Kind::Maildir, format!("there is no {shown}"))
@@ -230,127 +240,8 @@ impl Maildir {
         })
     }
 
-    fn list_nested(&self, root: OwnedFd, dev: u64, found: &mut Vec<FolderName>) -> Result<()> {
-        let mut todo = self.subdirectories(&root, Path::new(""))?.below;
-        while let Some(relative) = todo.pop() {
-            let Some(fd) = self.descend(&relative, dev)? else { continue };
-            let inside = self.subdirectories(&fd, &relative)?;
-            let holds = self.layout.may_hold_folders(&relative);
-            if inside.is_folder() {
-                match self.layout.name_of(&relative) {
-                    Some(name) => {
-                        self.complete(&fd, &relative, dev, &inside)?;
-                        found.push(name);
-                    }
-                    None => self.skipped(&relative),
-                }
-            }
-            if holds {
-                todo.extend(inside.below);
-            } else if !inside.is_folder() && !inside.below.is_empty() {
-                self.skipped(&relative);
-            }
-        }
-        Ok(())
-    }
-
-    fn list_plus_plus(&self, root: &OwnedFd, dev: u64, found: &mut Vec<FolderName>) -> Result<()> {
-        let inside = self.subdirectories(root, Path::new(""))?;
-        if inside.is_folder() {
-            self.complete(root, Path::new(""), dev, &inside)?;
-            found.push(FolderName::inbox());
-        }
-        for relative in inside.below {
-            let Some(fd) = self.descend(&relative, dev)? else { continue };
-            let inside = self.subdirectories(&fd, &relative)?;
-            if !inside.is_folder() {
-                continue;
-            }
-            match self.layout.name_of(&relative) {
-                Some(name) => {
-                    self.complete(&fd, &relative, dev, &inside)?;
-                    found.push(name);
-                }
-                None => self.skipped(&relative),
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens a directory below the root; `None` if it went away, or was replaced by something else,
-    /// since it was read.
-    fn descend(&self, relative: &Path, dev: u64) -> Result<Option<OwnedFd>> {
-        let fd = match disk::open_dir(&self.at(relative)) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(self.failed(relative, e).widen(Scope::Account)),
-        };
-        let here = rustix::fs::fstat(&fd).map_err(|e| self.failed(relative, e))?.st_dev;
-        if here != dev {
-            return Err(self.elsewhere(relative));
-        }
-        Ok(Some(fd))
-    }
-
-    fn subdirectories(&self, fd: &OwnedFd, relative: &Path) -> Result<Inside> {
-        let mut inside = Inside::default();
-        let dotted = self.layout == Layout::PlusPlus;
-        disk::for_each_entry(fd, |entry, kind| {
-            let name = OsStr::from_bytes(entry);
-            if kind == FileType::Symlink && (entry.first() == Some(&b'.')) == dotted {
-                tracing::debug!(path = %self.at(relative).join(name).display(),
-                    "a symbolic link is not followed");
-            }
-            if kind != FileType::Directory {
-                return;
-            }
-            match SUBDIRS.iter().position(|s| s.as_bytes() == entry) {
-                Some(i) => inside.subdirs.extend(SUBDIRS.get(i)),
-                // Other programs keep their own there: .git, .notmuch.
-                None if (entry.first() == Some(&b'.')) == dotted => {
-                    inside.below.push(relative.join(name));
-                }
-                None => {}
-            }
-        })
-        .map_err(|e| self.failed(relative, e).widen(Scope::Account))?;
-        Ok(inside)
-    }
-
-    /// Makes what is missing of a folder, and sees to it that no part is on another device.
-    fn complete(&self, fd: &OwnedFd, relative: &Path, dev: u64, inside: &Inside) -> Result<()> {
-        for sub in SUBDIRS {
-            let path = relative.join(sub);
-            if !inside.subdirs.contains(&sub) {
-                tracing::warn!(path = %self.at(&path).display(), "was missing, and is made");
-                disk::ensure_dir(fd, Path::new(sub))
-                    .map_err(|e| self.in_the_way(&path, e).widen(Scope::Account))?;
-            }
-            let st = rustix::fs::statat(fd, sub, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(|e| self.failed(&path, e).widen(Scope::Account))?;
-            if st.st_dev != dev {
-                return Err(self.elsewhere(&path));
-            }
-        }
-        Ok(())
-    }
-
-    fn skipped(&self, relative: &Path) {
-        tracing::warn!(path = %self.at(relative).display(),
-            "this directory's name is no folder's in this layout; it is left alone");
-    }
-
-    fn elsewhere(&self, relative: &Path) -> Error {
-        let (path, root) = (self.at(relative), self.root.display());
-        Error::account(
-            Kind::Maildir,
-            format!("{} is on another filesystem than {root}", path.display()),
-        )
-        .next("keep the whole maildir on one filesystem; unmount what is mounted below it")
-    }
-
     /// Something that is no directory of ours stands where one belongs.
-    fn in_the_way(&self, relative: &Path, e: Errno) -> Error {
+    pub(super) fn in_the_way(&self, relative: &Path, e: Errno) -> Error {
         match e {
             Errno::NOTDIR | Errno::LOOP => Error::folder(
                 Kind::Io,
@@ -361,23 +252,8 @@ impl Maildir {
         }
     }
 
-    fn failed(&self, relative: &Path, e: Errno) -> Error {
+    pub(super) fn failed(&self, relative: &Path, e: Errno) -> Error {
         disk::fail(Scope::Folder, "read", &self.at(relative), e)
-    }
-}
-
-/// The directories inside one.
-#[derive(Default)]
-struct Inside {
-    /// Of [`SUBDIRS`], those that are there.
-    subdirs: Vec<&'static str>,
-    /// The others in which folders may be, relative to the root.
-    below: Vec<PathBuf>,
-}
-
-impl Inside {
-    fn is_folder(&self) -> bool {
-        self.subdirs.iter().any(|s| *s != "tmp")
     }
 }
 
@@ -442,7 +318,7 @@ mod tests {
         let long = FolderName::from_components(["x".repeat(300), "cur".into()]).unwrap();
         let (_t, m) = maildir(Layout::Nested);
         m.create_folder(&long).unwrap();
-        assert_eq!(m.folders().unwrap(), [long.clone()]);
+        assert_eq!(m.folders().unwrap(), std::slice::from_ref(&long));
         m.remove_folder(&long).unwrap();
         assert_eq!(fs::read_dir(m.root()).unwrap().count(), 0);
         let (_t, m) = maildir(Layout::PlusPlus);
@@ -456,64 +332,20 @@ mod tests {
     }
 
     #[test]
-    fn other_programs_directories_are_no_folders() {
-        let (t, m) = maildir(Layout::Nested);
-        m.create_folder(&name("a")).unwrap();
-        for d in [
-            ".git/cur",
-            ".git/new",
-            ".notmuch/xapian",
-            "plain/sub",
-            "50% off/cur",
-            "50% off/new",
-            "inbox/cur",
-            "inbox/new",
-            "a/cur/deep/cur",
-            "a/cur/deep/new",
-        ] {
-            fs::create_dir_all(t.path().join(d)).unwrap();
-        }
-        fs::write(t.path().join(".mbsyncstate"), "").unwrap();
-        symlink(t.path().join("a"), t.path().join("link")).unwrap();
-        fs::create_dir_all(t.path().join(OsStr::from_bytes(b"\xff/cur"))).unwrap();
-        assert_eq!(texts(&m), ["a"]);
-        let (t, m) = maildir(Layout::PlusPlus);
-        for d in [".git/objects", "a/cur", "a/new", ".a..b/cur", ".a..b/new", ".INBOX/cur"] {
-            fs::create_dir_all(t.path().join(d)).unwrap();
-        }
-        m.create_folder(&name("b/c")).unwrap();
-        assert_eq!(texts(&m), ["b/c"]);
-    }
-
-    #[test]
-    fn what_a_backup_left_out_is_made() {
+    fn a_folder_put_elsewhere_is_not_gone() {
         for layout in BOTH {
+            let outside = tempfile::tempdir().unwrap();
             let (_t, m) = maildir(layout);
-            for (folder, left_out) in [("a", "tmp"), ("b", "new"), ("c", "cur"), ("INBOX", "tmp")] {
-                m.create_folder(&name(folder)).unwrap();
-                fs::remove_dir(m.dir(&name(folder)).join(left_out)).unwrap();
-            }
-            assert_eq!(texts(&m), ["INBOX", "a", "b", "c"]);
-            for folder in ["INBOX", "a", "b", "c"] {
-                for sub in SUBDIRS {
-                    assert!(m.dir(&name(folder)).join(sub).is_dir());
-                }
-            }
+            let n = name("a/b");
+            assert!(m.is_gone(&n).unwrap());
+            m.create_folder(&n).unwrap();
+            assert!(!m.is_gone(&n).unwrap());
+            fs::rename(m.dir(&n), outside.path().join("b")).unwrap();
+            assert!(m.is_gone(&n).unwrap());
+            symlink(outside.path().join("b"), m.dir(&n)).unwrap();
+            assert_eq!(m.folders().unwrap(), []);
+            assert_eq!(m.is_gone(&n).unwrap_err().scope, Scope::Folder);
         }
-    }
-
-    #[test]
-    fn an_error_is_never_an_absence() {
-        let t = tempfile::tempdir().unwrap();
-        let gone = t.path().join("gone");
-        let e = Maildir::open(&gone, Layout::Nested).unwrap_err();
-        assert_eq!((e.kind, e.scope), (Kind::Maildir, Scope::Account));
-        fs::write(&gone, "").unwrap();
-        assert_eq!(Maildir::open(&gone, Layout::Nested).unwrap_err().kind, Kind::Maildir);
-        let (t, m) = maildir(Layout::Nested);
-        m.create_folder(&name("a/b")).unwrap();
-        drop(t);
-        assert_eq!(m.folders().unwrap_err().kind, Kind::Maildir);
     }
 
     #[test]
@@ -558,7 +390,7 @@ mod tests {
             fs::write(m.dir(&b).join(keywords::FILE), "").unwrap();
             m.remove_folder(&b).unwrap();
             assert!(!m.dir(&b).exists());
-            assert_eq!(m.folders().unwrap(), [a.clone()]);
+            assert_eq!(m.folders().unwrap(), std::slice::from_ref(&a));
             m.remove_folder(&b).unwrap();
             assert_eq!(m.remove_folder(&FolderName::inbox()).unwrap_err().kind, Kind::Internal);
         }
