@@ -293,6 +293,7 @@ mod tests {
         #[test]
         fn the_ledger_is_a_list_of_rows(ops in prop::collection::vec(op(), 0..40)) {
             let (_dir, mut l) = ledger();
+            l.conn.pragma_update(None, "synchronous", "off").unwrap();
             let f = [folder(&mut l, "a"), folder(&mut l, "b")];
             let mut model: Vec<Row> = Vec::new();
             let uid = |n| Uid::new(n).unwrap();

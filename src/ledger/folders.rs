@@ -322,3 +322,156 @@ fn record(r: &mut Cells<'_>) -> Inner<FolderRecord> {
         note: r.text()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+    use crate::ledger::fixture::{folder, in_state, ledger, synced};
+    use crate::model::{State, UidSet};
+
+    fn full() -> FolderRecord {
+        FolderRecord {
+            wire: Some(b"INBOX.Entw&APw-rfe\xff".to_vec()),
+            separator: Some('.'),
+            special_use: Some(SpecialUse::Drafts),
+            mailbox_id: Some("F2212ea87".into()),
+            on_server: true,
+            on_disk: true,
+            uidvalidity: UidValidity::new(u32::MAX),
+            uidnext: Uid::new(7),
+            modseq: ModSeq::new(i64::MAX as u64),
+            messages: u32::MAX,
+            keywords: "0 todo\n".into(),
+            signature: Some(vec![0, 1, 2]),
+            digest: Some(u128::MAX - 5),
+            last_full_scan: 1_709_204_400,
+            push: "notify".into(),
+            note: "read-only".into(),
+            ..FolderRecord::new(FolderName::from_text("a%2Fb/Entwürfe").unwrap())
+        }
+    }
+
+    #[test]
+    fn a_folder_comes_back_to_the_bit() {
+        let (_dir, mut l) = ledger();
+        let mut a = full();
+        let mut b = FolderRecord { digest: Some(0), ..FolderRecord::new(FolderName::inbox()) };
+        a.id = l.write(|tx| tx.insert_folder(&a)).unwrap();
+        b.id = l.write(|tx| tx.insert_folder(&b)).unwrap();
+        let want: BTreeMap<_, _> = [(a.id, a.clone()), (b.id, b.clone())].into();
+        assert_eq!(l.folders().unwrap(), want);
+        assert_eq!(l.folder(a.id).unwrap().as_ref(), Some(&a));
+        assert_eq!(l.folder_named(&b.name).unwrap().as_ref(), Some(&b));
+        let changed =
+            FolderRecord { id: b.id, name: FolderName::from_text("c").unwrap(), ..full() };
+        l.write(|tx| tx.update_folder(&changed)).unwrap();
+        assert_eq!(l.folder(b.id).unwrap(), Some(changed));
+        assert_eq!(l.folder(a.id).unwrap(), Some(a));
+    }
+
+    #[test]
+    fn two_folders_never_have_one_name_and_a_mod_sequence_must_fit() {
+        let (_dir, mut l) = ledger();
+        folder(&mut l, "a");
+        let again = FolderRecord::new(FolderName::from_text("a").unwrap());
+        assert_eq!(l.write(|tx| tx.insert_folder(&again)).unwrap_err().kind, Kind::Internal);
+        let large = FolderRecord { modseq: ModSeq::new(u64::MAX), ..full() };
+        assert_eq!(l.write(|tx| tx.insert_folder(&large)).unwrap_err().kind, Kind::Internal);
+    }
+
+    #[test]
+    fn a_folder_with_messages_cannot_be_removed() {
+        let (_dir, mut l) = ledger();
+        let (f, g) = (folder(&mut l, "a"), folder(&mut l, "b"));
+        l.write(|tx| {
+            tx.insert_row(&in_state(f, 1, State::Pending))?;
+            tx.insert_row(&in_state(f, 2, State::Absent))?;
+            tx.insert_row(&in_state(g, 3, State::Kept))?;
+            tx.note_sizes(1)
+        })
+        .unwrap();
+        assert!(l.write(|tx| tx.delete_folder(f)).is_err());
+        assert!(l.write(|tx| tx.forget_folder(g)).is_err());
+        assert_eq!(l.rows_in(g).unwrap().len(), 1);
+        l.write(|tx| tx.forget_folder(f)).unwrap();
+        assert_eq!(l.folder(f).unwrap(), None);
+        let kept = l.rows_in(g).unwrap()[0].id;
+        l.write(|tx| {
+            tx.delete_row(kept)?;
+            tx.delete_folder(g)
+        })
+        .unwrap();
+        assert!(l.folders().unwrap().is_empty() && l.counts().unwrap().is_empty());
+        assert!(l.write(|tx| tx.delete_folder(g)).is_err());
+        assert!(folder(&mut l, "a") > g, "the number of a folder is not used again");
+    }
+
+    #[test]
+    fn the_brake_sees_the_folders_as_they_stood_at_the_start_of_its_window() {
+        const HOUR: i64 = 3600;
+        let (_dir, mut l) = ledger();
+        let (f, g) = (folder(&mut l, "a"), folder(&mut l, "b"));
+        let t = 1_709_204_400;
+        let sizes = |l: &crate::ledger::Ledger, at| {
+            l.folder_sizes_at(at).unwrap().into_values().collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&l, t), [0, 0]);
+        l.write(|tx| {
+            (1..=100).try_for_each(|n| tx.insert_row(&synced(f, n)).map(|_| ()))?;
+            // neither can be deleted by following the other side
+            tx.insert_row(&in_state(f, 200, State::Kept))?;
+            tx.insert_row(&in_state(f, 201, State::Absent))?;
+            tx.insert_row(&in_state(f, 202, State::Pending))
+        })
+        .unwrap();
+        assert_eq!(sizes(&l, t), [100, 0], "nothing noted yet");
+        l.write(|tx| tx.note_sizes(t)).unwrap();
+        let remove = |l: &mut crate::ledger::Ledger, n| {
+            let ids: Vec<_> = l.rows_with_state(State::Synced).unwrap();
+            l.write(|tx| ids.iter().take(n).try_for_each(|r| tx.delete_row(r.id))).unwrap();
+        };
+        for (hour, n) in [(10, 30), (20, 20), (30, 20)] {
+            remove(&mut l, n);
+            l.write(|tx| tx.note_sizes(t + hour * HOUR)).unwrap();
+        }
+        l.write(|tx| tx.insert_row(&synced(g, 1))).unwrap();
+        l.write(|tx| tx.note_sizes(t + 31 * HOUR)).unwrap();
+        assert_eq!(sizes(&l, t - 1), [100, 0], "the oldest note");
+        assert_eq!(sizes(&l, t + 10 * HOUR - 1), [100, 0]);
+        assert_eq!(sizes(&l, t + 10 * HOUR), [70, 0]);
+        assert_eq!(sizes(&l, t + 29 * HOUR), [50, 0]);
+        assert_eq!(sizes(&l, t + 31 * HOUR), [30, 1]);
+        // three days later: what no window reaches any more is not kept
+        remove(&mut l, 1);
+        l.write(|tx| tx.note_sizes(t + 100 * HOUR)).unwrap();
+        let notes: i64 = l
+            .conn
+            .query_row("SELECT count(*) FROM sizes WHERE folder_id = ?1", [f.0], |r| r.get(0))
+            .unwrap();
+        assert_eq!(notes, 2);
+        assert_eq!(sizes(&l, t + 76 * HOUR), [30, 1]);
+    }
+
+    #[test]
+    fn what_would_write_the_same_again_writes_nothing() {
+        let (_dir, mut l) = ledger();
+        let mut f = full();
+        f.id = l.write(|tx| tx.insert_folder(&f)).unwrap();
+        l.write(|tx| tx.insert_row(&synced(f.id, 1))).unwrap();
+        let meta = l.meta().unwrap();
+        l.write(|tx| tx.note_sizes(5)).unwrap();
+        let before = l.conn.total_changes();
+        let row = l.rows_in(f.id).unwrap().remove(0);
+        l.write(|tx| {
+            tx.update_folder(&f)?;
+            tx.set_meta(&meta)?;
+            tx.note_sizes(9)?;
+            tx.vanish(f.id, &UidSet::new())?;
+            tx.update_remote(f.id, Uid::MIN, &row.remote)?;
+            tx.prune_journal(i64::MAX)
+        })
+        .unwrap();
+        assert_eq!(l.conn.total_changes(), before);
+    }
+}

@@ -227,3 +227,57 @@ fn items(c: &Connection, id: HoldId) -> Inner<Vec<HoldItem>> {
         },
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::fixture::{folder, identity, ledger, place};
+
+    fn hold_of(kind: HoldKind, folder: Option<FolderId>, created: i64, rows: &[i64]) -> Hold {
+        let item = |n: &i64| HoldItem {
+            row: Some(RowId(*n)),
+            folder: FolderId(1),
+            base: Some(place(1).file.base),
+            content: identity(1).content,
+        };
+        Hold {
+            id: HoldId(0),
+            kind,
+            folder,
+            reason: "31 of 40 messages are gone".into(),
+            next: "mailkeep approve".into(),
+            state: HoldState::Open,
+            created,
+            items: rows.iter().map(item).collect(),
+        }
+    }
+
+    #[test]
+    fn a_hold_keeps_its_number_while_it_is_open() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "a");
+        let put = |l: &mut crate::ledger::Ledger, h: &Hold| l.write(|tx| tx.put_hold(h)).unwrap();
+        let one = put(&mut l, &hold_of(HoldKind::RemoteDeletions, Some(f), 10, &[1, 2]));
+        let more = hold_of(HoldKind::RemoteDeletions, Some(f), 20, &[3, 1, 2]);
+        assert_eq!(put(&mut l, &more), one);
+        assert_eq!(l.hold(one).unwrap(), Some(Hold { id: one, created: 10, ..more.clone() }));
+        let before = l.conn.total_changes();
+        put(&mut l, &more);
+        assert_eq!(l.conn.total_changes(), before, "the same again is not written");
+        let account = put(&mut l, &hold_of(HoldKind::RemoteDeletions, None, 30, &[]));
+        let files = put(&mut l, &hold_of(HoldKind::UnknownFiles, Some(f), 30, &[]));
+        assert!(one < account && account < files);
+        // once decided, what comes later is another one
+        let mut decided = l.hold(one).unwrap().unwrap();
+        decided.state = HoldState::Approved;
+        l.write(|tx| tx.update_hold(&decided)).unwrap();
+        let later = put(&mut l, &hold_of(HoldKind::RemoteDeletions, Some(f), 40, &[9]));
+        assert!(later > files);
+        assert_eq!(l.hold(one).unwrap(), Some(decided));
+        l.write(|tx| tx.delete_hold(later)).unwrap();
+        let again = put(&mut l, &hold_of(HoldKind::RemoteDeletions, Some(f), 50, &[9]));
+        assert!(again > later, "a number that was shown never means something else");
+        assert_eq!(l.holds().unwrap().len(), 4);
+        assert!(l.write(|tx| tx.delete_hold(later)).is_err());
+    }
+}

@@ -133,3 +133,44 @@ fn intent(r: &mut Cells<'_>) -> Inner<Intent> {
         created: r.take()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::fixture::{folder, identity, ledger, place};
+
+    #[test]
+    fn an_intent_stays_until_it_is_resolved() {
+        let (_dir, mut l) = ledger();
+        let (f, g) = (folder(&mut l, "a"), folder(&mut l, "b"));
+        let mut moved = Intent {
+            id: IntentId(0),
+            kind: IntentKind::Move,
+            row: Some(RowId(5)),
+            from: Some(f),
+            uid: Uid::new(9),
+            target: g,
+            source_folder: Some(f),
+            place: Some(place(1)),
+            identity: identity(1),
+            uidvalidity: UidValidity::new(3),
+            uidnext_before: Uid::new(4),
+            created: 10,
+        };
+        let mut sent = Intent {
+            kind: IntentKind::Append,
+            row: None,
+            from: None,
+            uid: None,
+            uidnext_before: None,
+            ..moved.clone()
+        };
+        moved.id = l.write(|tx| tx.add_intent(&moved)).unwrap();
+        sent.id = l.write(|tx| tx.add_intent(&sent)).unwrap();
+        assert_eq!(l.intents().unwrap(), [moved.clone(), sent.clone()]);
+        l.write(|tx| tx.delete_intent(moved.id)).unwrap();
+        assert_eq!(l.intents().unwrap(), [sent]);
+        assert!(l.write(|tx| tx.delete_intent(moved.id)).is_err());
+        assert!(l.write(|tx| tx.delete_folder(g)).is_err(), "an intent waits for that folder");
+    }
+}

@@ -130,3 +130,41 @@ pub(super) fn read(c: &Connection) -> Inner<Meta> {
     )?;
     meta.ok_or_else(|| Fault::Unreadable("it says nothing of itself".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::fixture::ledger;
+
+    #[test]
+    fn a_new_ledger_says_that_no_pass_has_written_it() {
+        let (_dir, l) = ledger();
+        let m = l.meta().unwrap();
+        assert_eq!((m.id, m.generation, m.closed), (0xfeed, 0, true));
+        assert_eq!((m.account.as_str(), m.last_state), ("work", PassState::Never));
+        assert_eq!((m.created, m.last_pass, m.last_error), (None, None, None));
+    }
+
+    #[test]
+    fn what_is_noted_comes_back() {
+        let (_dir, mut l) = ledger();
+        let mut m = Meta {
+            id: u128::MAX - 1,
+            account: "work".into(),
+            generation: 7,
+            closed: false,
+            host_user: "me@example.org:imap".into(),
+            host: "box".into(),
+            created: Some(1),
+            last_pass: Some(2),
+            last_state: PassState::Held,
+            last_error: Some("cannot\nconnect".into()),
+            notes: vec!["push: polling".into(), "two\nlines".into()],
+        };
+        l.write(|tx| tx.set_meta(&m)).unwrap();
+        assert_eq!(l.meta().unwrap(), m);
+        (m.notes, m.last_error) = (vec![], None);
+        l.write(|tx| tx.set_meta(&m)).unwrap();
+        assert_eq!(l.meta().unwrap(), m);
+    }
+}

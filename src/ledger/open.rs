@@ -24,6 +24,9 @@ const APPLICATION_ID: i64 = 0x6d6b_704c;
 /// How long to wait for another program: a `status` beside a `sync`, a backup.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same on closing, where nothing depends on it.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The file of an account's ledger. No two accounts share one, whatever they are called.
 pub fn path_for(state_dir: &Path, account: &str) -> PathBuf {
     let mut name = String::new();
@@ -72,13 +75,19 @@ impl Ledger {
 
     /// Opens a ledger to read, beside whoever writes it; `None` if there is none. Creates no file.
     pub fn open_readonly(path: &Path) -> Result<Option<Self>> {
-        if !exists(path)? {
+        if size(path)?.is_none() {
             return Ok(None);
         }
         // A writer leaves its -wal and -shm in place, so they are missing only where the file was
         // put there from elsewhere. SQLite would create both; what nobody writes can be read as
         // immutable.
-        let immutable = if exists(&beside(path, "-wal"))? { "" } else { "&immutable=1" };
+        let (wal, shm) = (beside(path, "-wal"), beside(path, "-shm"));
+        let whole = match size(&wal)? {
+            None => true,
+            Some(0) => size(&shm)?.is_none(),
+            Some(_) => false,
+        };
+        let immutable = if whole { "&immutable=1" } else { "" };
         let mut uri = b"file:".to_vec();
         for b in path.as_os_str().as_bytes() {
             match b {
@@ -120,15 +129,21 @@ impl Ledger {
 }
 
 impl Drop for Ledger {
+    /// Empties the -wal into the file: the file alone is then a whole ledger for whoever copies it,
+    /// and one that is put in its place from a backup is not mixed with what the -wal still had.
+    /// Where a reader is in the way or the disk is full, the -wal stays as it is.
     fn drop(&mut self) {
-        // So that the file alone is a whole ledger for whoever copies it. Where a reader is in the
-        // way or the disk is full, the -wal still has it.
-        let conn = &self.view.conn;
-        if conn.is_readonly(rusqlite::MAIN_DB).is_ok_and(|readonly| !readonly) {
-            let done = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-            if let Err(e) = done {
-                tracing::debug!("checkpoint of {} left to the next: {e}", self.view.path.display());
-            }
+        let View { conn, path } = &self.view;
+        let readonly = conn.is_readonly(rusqlite::MAIN_DB).unwrap_or(true);
+        let empty = std::fs::metadata(beside(path, "-wal")).is_ok_and(|m| m.len() == 0);
+        if readonly || empty {
+            return;
+        }
+        let done = conn
+            .busy_timeout(SHORT_PATIENCE)
+            .and_then(|()| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())));
+        if let Err(e) = done {
+            tracing::debug!("the -wal of {} stays: {e}", path.display());
         }
     }
 }
@@ -260,12 +275,310 @@ fn refuse_network(dir: &Path) -> Result<()> {
     }
 }
 
-fn exists(path: &Path) -> Result<bool> {
-    path.try_exists().map_err(|e| Error::io(Scope::Account, "look at", path, &e))
+/// The size of a file, `None` if there is none.
+fn size(path: &Path) -> Result<Option<u64>> {
+    match std::fs::metadata(path) {
+        Ok(m) => Ok(Some(m.len())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(Scope::Account, "look at", path, &e)),
+    }
 }
 
 fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::fixture::{folder, ledger, synced};
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::mpsc;
+
+    fn files(dir: &Path) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(dir).unwrap();
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn all(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    /// A ledger with one message, closed, and its path.
+    fn closed() -> (tempfile::TempDir, PathBuf) {
+        let (dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        l.write(|tx| tx.insert_row(&synced(f, 1))).unwrap();
+        let path = l.path().to_owned();
+        (dir, path)
+    }
+
+    #[track_caller]
+    fn refused(path: &Path, says: &str) {
+        for e in
+            [Ledger::open(path, "work", 1).unwrap_err(), Ledger::open_readonly(path).unwrap_err()]
+        {
+            assert_eq!((e.kind, e.scope), (Kind::Ledger, Scope::Account), "{e}");
+            assert!(e.what.contains(says) && e.what.contains("work.db"), "{e}");
+            assert!(!e.next.is_empty(), "{e}");
+        }
+    }
+
+    #[test]
+    fn no_two_accounts_share_a_file_and_none_leaves_the_directory() {
+        let dir = Path::new("/state");
+        let accounts =
+            ["a", "A", "a/b", "a%2Fb", "..", ".", "../x", "%", "a b", "ä", "a.b", ".a", "a\n"];
+        let paths: BTreeSet<PathBuf> = accounts.iter().map(|a| path_for(dir, a)).collect();
+        assert_eq!(paths.len(), accounts.len());
+        assert!(paths.iter().all(|p| p.parent() == Some(dir)));
+        assert_eq!(path_for(dir, "me@example.org"), dir.join("me@example.org.db"));
+    }
+
+    #[test]
+    fn only_the_owner_can_read_it() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("x/state/work.db");
+        let mut l = Ledger::open(&path, "work", 1).unwrap();
+        folder(&mut l, "INBOX");
+        let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        for end in ["", "-wal", "-shm"] {
+            assert_eq!(mode(&beside(&path, end)), 0o600, "{end}");
+        }
+    }
+
+    #[test]
+    fn it_is_the_same_after_closing_and_after_a_crash() {
+        let (dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        l.write(|tx| tx.insert_row(&synced(f, 1))).unwrap();
+        // as the files stand at a kill: nothing was closed
+        let crashed = dir.path().join("crashed.db");
+        for end in ["", "-wal"] {
+            std::fs::copy(beside(l.path(), end), beside(&crashed, end)).unwrap();
+        }
+        let want = l.rows_in(f).unwrap();
+        let path = l.path().to_owned();
+        drop(l);
+        for p in [&path, &crashed] {
+            let l = Ledger::open(p, "work", 2).unwrap();
+            assert_eq!(l.rows_in(f).unwrap(), want);
+            assert_eq!(l.meta().unwrap().id, 0xfeed);
+        }
+    }
+
+    #[test]
+    fn the_closed_file_alone_is_a_whole_ledger() {
+        let (dir, path) = closed();
+        let copy = dir.path().join("copy.db");
+        std::fs::copy(&path, &copy).unwrap();
+        for with_wal in [false, true] {
+            if with_wal {
+                std::fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();
+            }
+            let before = files(dir.path());
+            let l = Ledger::open_readonly(&copy).unwrap().unwrap();
+            assert_eq!(l.rows_with_state(crate::model::State::Synced).unwrap().len(), 1);
+            drop(l);
+            assert_eq!(files(dir.path()), before, "reading creates no file");
+        }
+    }
+
+    #[test]
+    fn a_file_from_a_backup_is_not_mixed_with_what_came_after_it() {
+        let (dir, path) = closed();
+        let backup = dir.path().join("backup");
+        std::fs::copy(&path, &backup).unwrap();
+        let mut l = Ledger::open(&path, "work", 1).unwrap();
+        let want = l.rows_with_state(crate::model::State::Synced).unwrap();
+        let f = want[0].folder;
+        l.write(|tx| (2..50).try_for_each(|n| tx.insert_row(&synced(f, n)).map(|_| ()))).unwrap();
+        drop(l);
+        std::fs::copy(&backup, &path).unwrap();
+        let l = Ledger::open(&path, "work", 1).unwrap();
+        assert_eq!(l.rows_in(f).unwrap(), want);
+        assert_eq!(l.count_on_server(f).unwrap(), 1);
+    }
+
+    #[test]
+    fn opening_and_closing_changes_no_byte_and_no_time() {
+        let (dir, path) = closed();
+        let stamp = || {
+            ["", "-wal"].map(|end| {
+                let path = beside(&path, end);
+                let m = std::fs::metadata(&path).unwrap();
+                (m.modified().unwrap(), std::fs::read(&path).unwrap())
+            })
+        };
+        let before = stamp();
+        let mut l = Ledger::open(&path, "work", 1).unwrap();
+        l.write(|tx| tx.prune_journal(i64::MAX)).unwrap();
+        drop(l);
+        assert_eq!(stamp(), before);
+        drop(dir);
+    }
+
+    #[test]
+    fn reading_beside_a_writer_sees_what_was_committed_and_creates_nothing() {
+        let (dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        l.write(|tx| tx.insert_row(&synced(f, 1))).unwrap();
+        let path = l.path().to_owned();
+        let (inside, wait_inside) = mpsc::channel();
+        let (go_on, wait_go_on) = mpsc::channel::<()>();
+        let writer = std::thread::spawn(move || {
+            l.write(|tx| {
+                tx.insert_row(&synced(f, 2))?;
+                inside.send(()).unwrap();
+                wait_go_on.recv().unwrap();
+                Ok(())
+            })
+            .unwrap();
+            l
+        });
+        wait_inside.recv().unwrap();
+        let before = files(dir.path());
+        assert_eq!(before, all(&["work.db", "work.db-shm", "work.db-wal"]));
+        let reader = Ledger::open_readonly(&path).unwrap().unwrap();
+        assert_eq!(reader.count_on_server(f).unwrap(), 1);
+        go_on.send(()).unwrap();
+        let writer = writer.join().unwrap();
+        assert_eq!(reader.count_on_server(f).unwrap(), 2);
+        // both ways round: the last one to close leaves the files for the next reader
+        drop(writer);
+        drop(reader);
+        assert_eq!(files(dir.path()), before);
+        let mut reader = Ledger::open_readonly(&path).unwrap().unwrap();
+        assert_eq!(reader.count_on_server(f).unwrap(), 2);
+        assert_eq!(reader.write(|tx| tx.mark_epoch(f)).unwrap_err().kind, Kind::Ledger);
+        drop(reader);
+        assert_eq!(files(dir.path()), before);
+    }
+
+    #[test]
+    fn a_reader_waits_for_a_lock_instead_of_failing() {
+        let (_dir, path) = closed();
+        // the lock that recovery and a restart of the WAL take
+        let other = Connection::open(&path).unwrap();
+        other.pragma_update(None, "locking_mode", "exclusive").unwrap();
+        other.execute_batch("BEGIN IMMEDIATE; DELETE FROM notes; COMMIT").unwrap();
+        let (started, wait_started) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            started.send(()).unwrap();
+            let l = Ledger::open_readonly(&path)?.unwrap();
+            l.rows_with_state(crate::model::State::Synced)
+        });
+        wait_started.recv().unwrap();
+        drop(other);
+        assert_eq!(reader.join().unwrap().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn where_there_is_none_reading_creates_none() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("work.db");
+        assert!(Ledger::open_readonly(&path).unwrap().is_none());
+        assert_eq!(files(dir.path()), all(&[]));
+        // a first sync was killed at once
+        File::create(&path).unwrap();
+        assert!(Ledger::open_readonly(&path).unwrap().is_none());
+        assert_eq!(files(dir.path()), all(&["work.db"]));
+        assert_eq!(Ledger::open(&path, "work", 3).unwrap().meta().unwrap().generation, 0);
+    }
+
+    #[test]
+    fn what_is_no_ledger_is_refused_and_left_alone() {
+        let (dir, path) = closed();
+        std::fs::write(&path, "this is a text, and long enough to be looked at in full".repeat(9))
+            .unwrap();
+        refused(&path, "is damaged");
+        for end in ["", "-wal", "-shm"] {
+            std::fs::remove_file(beside(&path, end)).unwrap();
+        }
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("CREATE TABLE t (a)").unwrap();
+        drop(other);
+        refused(&path, "no ledger of mailkeep");
+        drop(dir);
+    }
+
+    #[test]
+    fn a_damaged_page_is_an_error_that_says_what_to_do() {
+        let (dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        l.write(|tx| (1..500).try_for_each(|n| tx.insert_row(&synced(f, n)).map(|_| ()))).unwrap();
+        let path = l.path().to_owned();
+        drop(l);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.get_mut(40 * 4096..).unwrap().fill(0x5a);
+        std::fs::write(&path, bytes).unwrap();
+        let rows = Ledger::open(&path, "work", 1).and_then(|l| l.rows_in(f));
+        let e = rows.map(|r| r.len()).unwrap_err();
+        assert_eq!(e.kind, Kind::Ledger, "{e}");
+        assert!(e.next.contains("work.db-wal") && e.next.contains("pairs"), "{e}");
+        drop(dir);
+    }
+
+    #[test]
+    fn a_newer_ledger_and_another_accounts_are_refused() {
+        let (_dir, path) = closed();
+        let e = Ledger::open(&path, "home", 1).unwrap_err();
+        assert!(e.what.contains("work") && e.what.contains("home"), "{e}");
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        refused(&path, "newer mailkeep");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_named() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("file");
+        File::create(&file).unwrap();
+        let e = Ledger::open(&file.join("work.db"), "work", 1).unwrap_err();
+        assert!(e.what.contains("file") && !e.next.is_empty(), "{e}");
+    }
+
+    #[test]
+    fn a_second_writer_is_told_that_somebody_writes() {
+        let (_dir, mut l) = ledger();
+        let mut other = Ledger::open(l.path(), "work", 1).unwrap();
+        other.conn.busy_timeout(Duration::ZERO).unwrap();
+        l.write(|_| {
+            let e = other.write(|tx| tx.prune_journal(0)).unwrap_err();
+            assert_eq!(e.kind, Kind::Locked, "{e}");
+            Ok(())
+        })
+        .unwrap();
+        other.write(|tx| tx.prune_journal(0)).unwrap();
+    }
+
+    #[test]
+    fn a_commit_waits_for_the_disk_and_memory_is_bounded() {
+        let (_dir, l) = ledger();
+        let pragma =
+            |name: &str| -> i64 { l.conn.pragma_query_value(None, name, |r| r.get(0)).unwrap() };
+        assert_eq!(pragma("synchronous"), 2);
+        assert_eq!(pragma("foreign_keys"), 1);
+        assert_eq!(pragma("cache_size"), -2048);
+        assert_eq!(pragma("mmap_size"), 0);
+    }
+
+    #[test]
+    fn every_table_is_strict_and_no_column_can_be_null() {
+        let (_dir, l) = ledger();
+        let loose: i64 = l
+            .conn
+            .query_row(
+                "SELECT count(*) FROM pragma_table_list t JOIN pragma_table_info(t.name) c \
+                 WHERE t.schema = 'main' AND t.name NOT LIKE 'sqlite_%' \
+                 AND (t.strict = 0 OR c.\"notnull\" = 0)",
+                [],
+                |r| r.get(0),
+            )
+            .unwrap();
+        assert_eq!(loose, 0);
+    }
 }
