@@ -44,7 +44,9 @@ pub(super) fn read(
         i.one_of(&[("nested", Layout::Nested), ("maildir++", Layout::PlusPlus)])
     });
     let poll_interval = account.or("poll_interval", Duration::from_secs(300), |i| {
-        i.parse(|s| value::duration_up_to(s, Duration::from_secs(7 * 86_400)))
+        i.parse_as("a duration such as \"5m\"", |s| {
+            value::duration_up_to(s, Duration::from_secs(7 * 86_400))
+        })
     });
     let connections = account.or("connections", 3, |i| i.integer(1..=32));
     let idle_folders = account

@@ -34,7 +34,13 @@ pub(super) fn parse(file: &Path, source: &str, context: &Context<'_>) -> Result<
     let reader = Reader::new(&shown, source);
     let (document, syntax) = DeTable::parse_recoverable(source);
     for e in &syntax {
-        reader.error(e.span().map_or(0, |s| s.start), e.message().trim_end().replace('\n', "; "));
+        let span = e.span().unwrap_or_default();
+        let mut text = e.message().trim_end().replace('\n', "; ");
+        // of all that the parser complains about, only a key is safe to show: no value, no password
+        if text == "duplicate key" {
+            text.push_str(&format!(" {:?}", source.get(span.clone()).unwrap_or_default()));
+        }
+        reader.error(span.start, text);
     }
     // what the parser makes of broken text is not what the user wrote
     let config =

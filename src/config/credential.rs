@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::build::Context;
 use super::read::{Item, Section};
 use super::value;
-use super::{AuthMethod, Credential, Protocol};
+use super::{AuthMethod, Protocol};
+use crate::secret::{Credential, Secret};
 
 /// The keys that name a source.
 pub(super) const SOURCES: [&str; 6] = [
@@ -48,7 +49,7 @@ pub(super) fn read(
             return None;
         }
         let wants_token = matches!(auth, AuthMethod::XOAuth2 | AuthMethod::OAuthBearer);
-        let has_token = matches!(credential, Some(Credential::TokenCommand(_)));
+        let has_token = credential.as_ref().is_some_and(Credential::is_token);
         if wants_token && credential.is_some() && !has_token {
             item.wrong("needs token_command, not a password");
             return None;
@@ -86,10 +87,10 @@ fn source(account: &Section<'_, '_>, context: &Context<'_>) -> Option<Credential
 
 fn one(key: &str, item: &Item<'_, '_>, context: &Context<'_>) -> Option<Credential> {
     match key {
-        "password_command" => item.parse(value::command).map(Credential::PasswordCommand),
+        "password_command" => item.parse(value::command).map(Credential::Command),
         "token_command" => item.parse(value::command).map(Credential::TokenCommand),
-        "password_env" => item.parse(value::variable).map(Credential::PasswordEnv),
-        "password_credential" => item.parse(value::credential).map(Credential::PasswordCredential),
+        "password_env" => item.parse(value::variable).map(Credential::Env),
+        "password_credential" => item.parse(value::credential).map(Credential::SystemdCredential),
         "password_file" => {
             let path: PathBuf = item.parse(|s| context.path(s))?;
             if let Some(mode) = readable_by_others(&path) {
@@ -98,7 +99,7 @@ fn one(key: &str, item: &Item<'_, '_>, context: &Context<'_>) -> Option<Credenti
                     path.display()
                 ));
             }
-            Some(Credential::PasswordFile(path))
+            Some(Credential::File(path))
         }
         _ => {
             let password = item.parse(value::line)?;
@@ -108,7 +109,7 @@ fn one(key: &str, item: &Item<'_, '_>, context: &Context<'_>) -> Option<Credenti
                      chmod 600 it, or use password_command"
                 ));
             }
-            Some(Credential::Password(password))
+            Some(Credential::Inline(Secret::from(password)))
         }
     }
 }

@@ -23,7 +23,9 @@ use crate::maildir::Layout;
 use crate::model::FolderName;
 use crate::net::Endpoint;
 use crate::policy::Policy;
+use crate::secret::Credential;
 
+pub use crate::imap::auth::Method as AuthMethod;
 pub use paths::Surroundings;
 pub use read::nearest;
 pub use search::{EXAMPLE, load, load_in};
@@ -131,38 +133,4 @@ pub struct Hooks {
     pub held: Option<String>,
     /// An account failed.
     pub failed: Option<String>,
-}
-
-/// How the credential is shown to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMethod {
-    /// The strongest that the server offers and the credential fits.
-    Auto,
-    /// SASL PLAIN.
-    Plain,
-    /// IMAP LOGIN; POP3 USER and PASS.
-    Login,
-    /// SASL SCRAM-SHA-256.
-    ScramSha256,
-    /// SASL XOAUTH2.
-    XOAuth2,
-    /// SASL OAUTHBEARER.
-    OAuthBearer,
-}
-
-/// Where the password or the token comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Credential {
-    /// The first line that a command prints.
-    PasswordCommand(String),
-    /// The first line of a file.
-    PasswordFile(PathBuf),
-    /// An environment variable.
-    PasswordEnv(String),
-    /// A systemd credential, by its name.
-    PasswordCredential(String),
-    /// The password itself.
-    Password(String),
-    /// An access token that a command prints.
-    TokenCommand(String),
 }

@@ -170,7 +170,7 @@ impl<'r, 's> Section<'r, 's> {
             if asked.contains(&key) {
                 continue;
             }
-            let home = others.iter().find(|o| o.asked.borrow().iter().any(|k| *k == key));
+            let home = others.iter().find(|o| o.asked.borrow().contains(&key));
             let hint = match (home, nearest(key, asked.iter())) {
                 (Some(home), _) => format!("it belongs in [{}]", home.path),
                 (None, Some(near)) => format!("did you mean {near:?}?"),
@@ -199,10 +199,12 @@ pub fn nearest<'k>(
     known: impl IntoIterator<Item = &'k (impl AsRef<str> + 'k + ?Sized)>,
 ) -> Option<&'k str> {
     let folded = word.to_lowercase().replace('-', "_");
+    let length = folded.chars().count();
     known
         .into_iter()
         .map(|k| (strsim::damerau_levenshtein(&folded, &k.as_ref().to_lowercase()), k.as_ref()))
-        .filter(|(d, k)| *d <= 1 + k.chars().count().min(folded.chars().count()) / 3)
+        // a third of the letters may differ, and never all of them
+        .filter(|(d, k)| *d <= 1 + k.chars().count().min(length) / 3 && *d < length)
         .min()
         .map(|(_, k)| k)
 }
@@ -260,6 +262,19 @@ impl<'r, 's> Item<'r, 's> {
                 None
             }
         }
+    }
+
+    /// The same, of which a wrong type is to be told what it should be.
+    pub(super) fn parse_as<T>(
+        &self,
+        want: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if self.value.as_str().is_none() {
+            self.wrong_type(want);
+            return None;
+        }
+        self.parse(parse)
     }
 
     /// One of some words.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::build::{Context, parse};
 use super::paths::{Surroundings, tidy};
+use zeroize::Zeroizing;
+
 use crate::error::{Error, Kind, Result, Scope};
 
 /// A first configuration.
@@ -59,7 +61,7 @@ pub fn load_in(explicit: Option<&Path>, around: &Surroundings) -> Result<Config>
 
 /// The file's text and mode; `None` if there is no such file. What cannot be read is an error, or
 /// another configuration would silently take its place.
-fn read(file: &Path) -> Result<Option<(String, u32)>> {
+fn read(file: &Path) -> Result<Option<(Zeroizing<String>, u32)>> {
     use std::io::ErrorKind as K;
     let failed = |e: &std::io::Error| {
         refuse(format!("cannot read the configuration {}: {e}", file.display()))
@@ -69,15 +71,18 @@ fn read(file: &Path) -> Result<Option<(String, u32)>> {
         Err(e) if matches!(e.kind(), K::NotFound | K::NotADirectory) => return Ok(None),
         opened => opened.map_err(|e| failed(&e))?,
     };
-    let mode = opened.metadata().map_err(|e| failed(&e))?.permissions().mode() & 0o7777;
-    let mut bytes = Vec::new();
+    let metadata = opened.metadata().map_err(|e| failed(&e))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    // room for all of it at once: a password may be in it, and growing would leave copies behind
+    let room = usize::try_from(metadata.len().min(LONGEST)).unwrap_or_default() + 64;
+    let mut bytes = Vec::with_capacity(room);
     opened.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
     if bytes.len() as u64 > LONGEST {
         return Err(refuse(format!("{} is longer than 1 MiB", file.display()))
             .next("this is no configuration; name another file with --config"));
     }
     match String::from_utf8(bytes) {
-        Ok(source) => Ok(Some((source, mode))),
+        Ok(source) => Ok(Some((Zeroizing::new(source), mode))),
         Err(e) => {
             let good = e.utf8_error().valid_up_to();
             let before = e.as_bytes().get(..good).unwrap_or_default();
