@@ -33,7 +33,7 @@ pub enum Code<'a> {
     /// APPENDUID; `None` where it is malformed.
     AppendUid(Option<(UidValidity, Vec<Uid>)>),
     /// COPYUID: epoch, UIDs here, UIDs there, as many; `None` where it is malformed.
-    CopyUid(Option<(UidValidity, Vec<(Uid, Uid)>)>),
+    CopyUid(Option<CopyPairs>),
     /// MODIFIED: these were not stored.
     Modified(UidSet),
     /// NOTIFICATIONOVERFLOW: NOTIFY is off.
@@ -47,6 +47,9 @@ pub enum Code<'a> {
     /// Anything else: its name.
     Other(&'a [u8]),
 }
+
+/// The target's epoch, and (UID here, UID there).
+pub type CopyPairs = (UidValidity, Vec<(Uid, Uid)>);
 
 /// More pairs than this in one COPYUID or APPENDUID are taken as malformed: we never send so many.
 const MOST_PAIRS: u64 = 1_000_000;
@@ -117,7 +120,7 @@ fn append_uid(mut c: Cursor<'_>) -> Option<(UidValidity, Vec<Uid>)> {
     Some((v, uids))
 }
 
-fn copy_uid(mut c: Cursor<'_>) -> Option<(UidValidity, Vec<(Uid, Uid)>)> {
+fn copy_uid(mut c: Cursor<'_>) -> Option<CopyPairs> {
     let v = validity(&mut c)?;
     let from = expand(c.atom()?)?;
     c.spaces();

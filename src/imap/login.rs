@@ -154,6 +154,7 @@ impl Opening<'_> {
             Reply::Status(s) if s.tag.is_none() => match s.word {
                 Word::Ok | Word::PreAuth => {
                     self.surface(&s);
+                    self.connection.set_greeting(said);
                     Ok(s)
                 }
                 Word::Bye => Err(self.turned_away(&s.said())),

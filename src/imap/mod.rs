@@ -6,27 +6,31 @@
 //! kind of command.
 
 pub mod append;
+pub mod auth;
+pub mod capabilities;
 pub mod code;
 pub mod date;
 pub mod fetch;
 pub mod frame;
 pub mod list;
+pub mod login;
+pub mod names;
+pub mod quirks;
+pub mod reply;
 pub mod response;
 pub mod select;
 pub mod session;
 pub mod store;
 pub mod token;
-pub mod auth;
-pub mod login;
-pub mod reply;
 pub mod wire;
 
 pub use append::{AppendSource, Appended, Outgoing};
+pub use capabilities::Capabilities;
 pub use fetch::{BodySink, Meta, Sizes};
 pub use frame::Limits;
 pub use list::{Listed, Listing, Status};
+pub use login::LoginSpec;
 pub use select::{Delta, Known, PermanentFlags, Selected};
 pub use session::{Noticed, Session};
 pub use store::{CopyUid, Expunged};
-pub use login::LoginSpec;
 pub use wire::{Connection, Tag};

@@ -148,6 +148,16 @@ pub struct Fetch<'a> {
     pub header: Option<Option<Cow<'a, [u8]>>>,
 }
 
+impl Fetch<'_> {
+    /// Whether it answers a question: what comes unasked has flags (and MODSEQ) alone.
+    pub fn is_answer(&self) -> bool {
+        self.size.is_some()
+            || self.internal_date.is_some()
+            || self.body.is_some()
+            || self.header.is_some()
+    }
+}
+
 /// A message's text, or a range of it.
 #[derive(Debug, PartialEq)]
 pub struct Body<'a> {
@@ -434,12 +444,16 @@ fn is_header(section: &[u8]) -> bool {
     section.get(..6).is_some_and(|s| s.eq_ignore_ascii_case(b"HEADER"))
 }
 
-/// `<n>` after a section: `Some(None)` if there is none.
+/// `<n>` after a section: `Some(None)` if there is none. Twisted answers with `<n.m>`
+/// (https://github.com/twisted/twisted/issues/5613).
 fn origin(c: &mut Cursor<'_>) -> Option<Option<u64>> {
     if !c.eat(b'<') {
         return Some(None);
     }
     let n = c.number()?;
+    if c.eat(b'.') {
+        c.number()?;
+    }
     c.eat(b'>').then_some(Some(n))
 }
 

@@ -61,6 +61,7 @@ pub struct Connection {
     masked: bool,
     received: u64,
     sent: u64,
+    greeting: String,
     broken: Option<Error>,
 }
 
@@ -99,6 +100,7 @@ impl Connection {
             masked: false,
             received: 0,
             sent: 0,
+            greeting: String::new(),
             broken: None,
         }
     }
@@ -225,6 +227,17 @@ impl Connection {
     }
 
     /// Bytes received so far, counted after decryption and decompression.
+    /// What the server said first, for the log and for knowing it again.
+    pub fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    /// Keeps what the server said first.
+    pub fn set_greeting(&mut self, said: String) {
+        self.greeting = said;
+    }
+
+    /// Bytes received so far, before decompression is of no interest here: as framed.
     pub fn received(&self) -> u64 {
         self.received
     }

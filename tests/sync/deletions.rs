@@ -1,0 +1,311 @@
+//! Deletions: under each policy, and what the brake holds.
+
+use std::fs;
+
+use crate::common::dovecot::Mode;
+use crate::common::*;
+use crate::world::{World, synced};
+
+/// Synced under these policies.
+fn world_with(remote: &str, local: &str) -> World<Dovecot> {
+    let mut world = World::new(Dovecot::start());
+    world.mk.deletes(remote, local);
+    world.mk.sync_ok();
+    world.proxy.reset();
+    world
+}
+
+/// Removes so many files of a folder.
+fn remove_here(world: &World<Dovecot>, folder: &str, n: usize) -> Vec<LocalMessage> {
+    let gone: Vec<_> = world.local(folder).into_iter().take(n).collect();
+    assert_eq!(gone.len(), n);
+    for m in &gone {
+        fs::remove_file(&m.path).unwrap();
+    }
+    gone
+}
+
+#[test]
+fn there_under_mirror() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        let uids = world.uids("INBOX");
+        world.server.imap().expunge("INBOX", &[uids[0], uids[7], uids[19]]);
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.local("INBOX").len(), 17);
+    }
+}
+
+#[test]
+fn here_under_mirror() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        remove_here(&world, "INBOX", 3);
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.remote("INBOX").len(), 17);
+        assert_eq!(world.proxy.count("CLOSE"), 0);
+    }
+}
+
+#[test]
+fn without_uidplus_others_marks_are_respected() {
+    let world = World::synced(Dovecot::in_mode(Mode::Plain));
+    let uids = world.uids("INBOX");
+    // Someone else is about to delete these two.
+    world.server.imap().store("INBOX", &uids[18..], "+FLAGS", &["\\Deleted"]);
+    let twin = world.twin("INBOX", &world.remote("INBOX")[0]);
+    fs::remove_file(twin.path).unwrap();
+    let said = world.mk.sync();
+    let there = world.remote("INBOX");
+    let marked = there.iter().filter(|m| m.flags.contains("\\Deleted")).count();
+    assert_eq!((there.len(), marked), (20, 3), "marked and left: {}", said.text());
+    let status = world.mk.run(&["status"]);
+    assert!(status.text().contains("INBOX"), "a warning: {}", status.text());
+}
+
+#[test]
+fn here_under_trash() {
+    let world = world_with("keep", "trash");
+    let gone = remove_here(&world, "Work", 2);
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Work").len(), 10);
+    let trash = world.remote("Trash");
+    assert_eq!(trash.len(), 2);
+    assert!(gone.iter().all(|g| trash.iter().any(|t| t.hash == g.hash)));
+    world.assert_no_bodies();
+    // The local Trash gets them too, or has them after the next pass; then all is as it should be.
+    world.mk.sync_ok();
+    world.assert_same();
+    // What is removed from Trash itself is gone for good.
+    remove_here(&world, "Trash", 1);
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Trash").len(), 1);
+    world.assert_same();
+}
+
+#[test]
+fn here_under_trash_where_there_is_none() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let mut world = World::new(server);
+    world.mk.deletes("keep", "trash");
+    world.mk.sync_ok();
+    remove_here(&world, "INBOX", 1);
+    let said = world.mk.sync().expect(3);
+    assert!(said.text().to_lowercase().contains("trash"), "{}", said.text());
+    assert_eq!(world.remote("INBOX").len(), 20);
+    // The user names one.
+    world.server.imap().create("Papierkorb");
+    world.mk.policy("trash", "Papierkorb");
+    world.mk.sync_ok();
+    assert_eq!(world.remote("INBOX").len(), 19);
+    assert_eq!(world.remote("Papierkorb").len(), 1);
+}
+
+#[test]
+fn here_under_keep() {
+    let world = world_with("mirror", "keep");
+    remove_here(&world, "INBOX", 3);
+    for _ in 0..3 {
+        world.mk.sync_ok();
+        assert_eq!(world.remote("INBOX").len(), 20);
+        assert_eq!(world.local("INBOX").len(), 17, "it does not come back");
+    }
+    assert_eq!(world.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn kept_mail_stays_kept() {
+    let mut world = World::new(Dovecot::start());
+    world.mk.deletes("keep", "trash");
+    world.mk.sync_ok();
+    let gone = world.remote("INBOX")[..3].to_vec();
+    let uids: Vec<u32> = gone.iter().map(|m| m.uid).collect();
+    world.server.imap().expunge("INBOX", &uids);
+    let check = |world: &World<Dovecot>, after: &str| {
+        assert_eq!(world.local("INBOX").len(), 20, "here, after {after}");
+        assert_eq!(world.remote("INBOX").len(), 17, "there, after {after}");
+        for m in &gone {
+            world.twin("INBOX", m);
+        }
+    };
+    world.mk.sync_ok();
+    check(&world, "the deletion");
+    world.mk.sync_ok();
+    check(&world, "another pass");
+    let kept = world.mk.run(&["kept"]).expect(0);
+    for m in &gone {
+        assert!(kept.stdout.contains(m.message_id.trim_matches(['<', '>'])), "{}", kept.stdout);
+    }
+    world.mk.lose_ledger();
+    world.mk.sync_ok();
+    check(&world, "the loss of the ledger");
+    world.server.reset_uidvalidity("INBOX");
+    world.mk.sync_ok();
+    check(&world, "another UIDVALIDITY");
+    world.mk.deletes("mirror", "mirror");
+    world.mk.sync_ok();
+    check(&world, "a change of policy");
+    maildir::move_file(&world.twin("INBOX", &gone[0]), &world.mk.folder("Work"));
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Work").len(), 12, "moved here, it is still not sent");
+    world.twin("Work", &gone[0]);
+    // The server has it again.
+    let again = fs::read(&world.twin("INBOX", &gone[1]).path).unwrap();
+    let again = Letter::new(again, &["\\Seen"], gone[1].date);
+    world.server.seed("INBOX", &[again]);
+    world.mk.sync_ok();
+    assert_eq!(world.local("INBOX").len(), 19, "paired, not doubled");
+    assert_eq!(world.remote("INBOX").len(), 18);
+}
+
+#[test]
+fn purged_from_trash_there_stays_here() {
+    let world = world_with("keep", "trash");
+    let m = world.remote("INBOX").remove(0);
+    world.server.imap().move_to("INBOX", &[m.uid], "Trash");
+    world.mk.sync_ok();
+    world.twin("Trash", &m);
+    let uids = world.uids("Trash");
+    world.server.imap().expunge("Trash", &uids);
+    world.mk.sync_ok();
+    world.twin("Trash", &m);
+}
+
+#[test]
+fn rules_by_special_use() {
+    let mut world = World::new(Dovecot::start());
+    world.server.seed("Junk", &world.mint.letters(200..204));
+    world.mk.deletes("keep", "trash");
+    world.mk.rule("folders = [\"\\\\Junk\"]\nremote_delete = \"mirror\"");
+    world.mk.sync_ok();
+    for folder in ["Junk", "Work"] {
+        let uids = world.uids(folder);
+        world.server.imap().expunge(folder, &uids[..2]);
+    }
+    world.mk.sync_ok();
+    assert_eq!(world.local("Junk").len(), 2, "mirrored");
+    assert_eq!(world.local("Work").len(), 12, "kept");
+}
+
+#[test]
+fn every_deletion_has_a_reason_in_the_history() {
+    let world = synced();
+    let uids = world.uids("INBOX");
+    let id = world.remote("INBOX")[0].message_id.clone();
+    world.server.imap().expunge("INBOX", &uids[..1]);
+    world.mk.sync_ok();
+    let said = world.mk.run(&["history", "--message-id", &id]).expect(0);
+    assert!(said.stdout.contains("INBOX"), "{}", said.text());
+    let other = world.mk.run(&["history", "--message-id", "<nobody@nowhere>"]).expect(0);
+    assert!(!other.stdout.contains("INBOX"));
+}
+
+#[test]
+fn the_brake_holds_and_approve_lets_go() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..60));
+    world.server.seed("Work", &world.mint.letters(60..64));
+    world.mk.sync_ok();
+    remove_here(&world, "INBOX", 45);
+    // What is not held goes on.
+    maildir::deliver(&world.mk.folder("Work"), &world.mint.letter(100));
+    world.mk.sync().expect(3);
+    assert_eq!(world.remote("INBOX").len(), 60);
+    assert_eq!(world.remote("Work").len(), 5);
+    let json = world.mk.status();
+    let account = &json["accounts"][0];
+    assert_eq!(account["state"], "held", "{json:#}");
+    let folders = account["folders"].as_array().unwrap();
+    let inbox = folders.iter().find(|f| f["name"] == "INBOX").unwrap();
+    assert_eq!(inbox["held"], 45, "{json:#}");
+    world.mk.sync().expect(3);
+    assert_eq!(world.remote("INBOX").len(), 60);
+
+    world.mk.run(&["approve", "test", "1"]).expect(0);
+    world.mk.sync_ok();
+    assert_eq!(world.remote("INBOX").len(), 15);
+    world.assert_same();
+}
+
+#[test]
+fn the_brake_holds_and_reject_fetches_again() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..60));
+    world.mk.sync_ok();
+    remove_here(&world, "INBOX", 45);
+    world.mk.sync().expect(3);
+    world.mk.run(&["reject", "test", "1"]).expect(0);
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.local("INBOX").len(), 60);
+}
+
+#[test]
+fn the_brake_holds_what_was_deleted_there() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..60));
+    world.mk.sync_ok();
+    let uids = world.uids("INBOX");
+    world.server.imap().expunge("INBOX", &uids[..45]);
+    world.mk.sync().expect(3);
+    assert_eq!(world.local("INBOX").len(), 60);
+    // Rejected: everything stays, as kept, and is not sent.
+    world.mk.run(&["reject", "test", "1"]).expect(0);
+    world.mk.sync_ok();
+    assert_eq!(world.local("INBOX").len(), 60);
+    assert_eq!(world.remote("INBOX").len(), 15);
+}
+
+#[test]
+fn slices_of_one_rm_are_braked_as_one() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..60));
+    world.mk.sync_ok();
+    let mut last = Some(0);
+    for _ in 0..7 {
+        remove_here(&world, "INBOX", 8);
+        last = world.mk.sync().status;
+    }
+    assert_eq!(last, Some(3));
+    let left = world.remote("INBOX").len();
+    assert!(left >= 30, "{left} of 60 are left there");
+}
+
+#[test]
+fn moves_are_never_braked() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..60));
+    world.server.seed("Work", &world.mint.letters(60..64));
+    world.mk.sync_ok();
+    for m in world.local("INBOX") {
+        maildir::move_file(&m, &world.mk.folder("Work"));
+    }
+    world.mk.sync_ok();
+    world.assert_same();
+    let uids = world.uids("Work");
+    world.server.imap().move_to("Work", &uids, "INBOX");
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.local("INBOX").len(), 64);
+}
+
+#[test]
+fn a_folder_deleted_there() {
+    for (remote, here) in [("mirror", false), ("keep", true)] {
+        let mut world = World::new(Dovecot::start());
+        world.mk.deletes(remote, "trash");
+        world.mk.sync_ok();
+        world.server.imap().delete("Lists/rust");
+        world.mk.sync_ok();
+        world.mk.sync_ok();
+        let listed = world.server.imap().list();
+        assert!(!listed.contains(&"Lists/rust".to_owned()), "it is not made again");
+        let dir = world.mk.folder("Lists/rust/cur");
+        assert_eq!(dir.is_dir(), here, "under {remote}");
+        if here {
+            assert_eq!(world.local("Lists/rust").len(), 8);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What happens to the Maildir behind the program's back: readers at work, a missing mount, a full
+//! disk, a folder that cannot be read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::common::letters::simple;
+use crate::common::process::is_root;
+use crate::common::*;
+use crate::world::{World, synced};
+
+#[test]
+fn a_reader_that_renames_meanwhile_deletes_nothing() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..300));
+    world.mk.sync_ok();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (dir, stopped) = (world.mk.folder("INBOX"), stop.clone());
+    // As notmuch does: every file, from new to cur, flags on and off, as fast as it can.
+    let reader = std::thread::spawn(move || {
+        let mut round = 0;
+        while !stopped.load(Ordering::Relaxed) {
+            for sub in ["new", "cur"] {
+                for entry in fs::read_dir(dir.join(sub)).unwrap().map(Result::unwrap) {
+                    let name = entry.file_name().into_string().unwrap();
+                    let base = name.split(":2,").next().unwrap().to_owned();
+                    let info = if round % 2 == 0 { "S" } else { "RS" };
+                    // The program may have renamed it first.
+                    let _ = fs::rename(entry.path(), dir.join(format!("cur/{base}:2,{info}")));
+                }
+            }
+            round += 1;
+        }
+    });
+    for _ in 0..6 {
+        let said = world.mk.sync();
+        assert!(matches!(said.status, Some(0 | 1)), "{}", said.text());
+    }
+    stop.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
+    world.mk.sync_ok();
+    assert_eq!(world.remote("INBOX").len(), 300);
+    assert_eq!(world.local("INBOX").len(), 300);
+    world.assert_same();
+}
+
+#[test]
+fn a_reader_that_moves_meanwhile_loses_nothing() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..200));
+    world.server.seed("Work", &world.mint.letters(200..202));
+    world.mk.sync_ok();
+    let stop = Arc::new(AtomicBool::new(false));
+    let (inbox, work) = (world.mk.folder("INBOX"), world.mk.folder("Work"));
+    let stopped = stop.clone();
+    let reader = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            for (from, to) in [(&inbox, &work), (&work, &inbox)] {
+                for entry in fs::read_dir(from.join("cur")).unwrap().map(Result::unwrap).take(50) {
+                    let _ = fs::rename(entry.path(), to.join("cur").join(entry.file_name()));
+                }
+            }
+        }
+    });
+    for _ in 0..6 {
+        let said = world.mk.sync();
+        assert!(matches!(said.status, Some(0 | 1)), "{}", said.text());
+    }
+    stop.store(true, Ordering::Relaxed);
+    reader.join().unwrap();
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.remote("INBOX").len() + world.remote("Work").len(), 202);
+    assert_eq!(world.remote("Trash").len(), 0);
+}
+
+#[test]
+fn a_missing_or_empty_root_is_not_an_empty_mailbox() {
+    let world = synced();
+    let away = world.mk.dir().join("away");
+    fs::rename(world.mk.maildir(), &away).unwrap();
+    world.mk.sync().expect(1);
+    assert!(!world.mk.maildir().exists(), "a mount point is not made anew");
+    fs::create_dir(world.mk.maildir()).unwrap();
+    let said = world.mk.sync().expect(1);
+    assert!(said.text().contains("mail"), "{}", said.text());
+    assert_eq!(fs::read_dir(world.mk.maildir()).unwrap().count(), 0, "and nothing is put there");
+    assert_eq!(world.changes(), Vec::<String>::new());
+    fs::remove_dir(world.mk.maildir()).unwrap();
+    fs::rename(&away, world.mk.maildir()).unwrap();
+    world.mk.sync_ok();
+    world.assert_same();
+    world.assert_no_bodies();
+}
+
+#[test]
+fn a_disk_that_fills_up() {
+    let mut world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..300));
+    let big = simple("<big@test>", "big", &"0123456789abcdef\r\n".repeat(200_000));
+    world.server.seed("Work", &[Letter::new(big, &["\\Seen"], 1_600_000_000)]);
+    let small = match SmallDisk::mount(&world.mk.dir().join("small"), "1500k") {
+        Some(disk) => {
+            let root = disk.path.join("mail");
+            fs::create_dir(&root).unwrap();
+            world.mk.set_maildir(&root);
+            let said = world.mk.sync().expect(1);
+            let text = said.text().to_lowercase();
+            assert!(text.contains("space") || text.contains("room"), "{text}");
+            Some(disk)
+        }
+        // Nobody but root may mount. A limit on the size of files stops the big message the same
+        // way: a write that ends in an error halfway through it.
+        None => {
+            assert!(!is_root() || !can_mount(), "root can mount, and did not");
+            let limits = ["--fsize=2000000", "env", "--ignore-signal=XFSZ"];
+            world.mk.start_limited(&["sync"], &limits).wait(world.mk.timeout).expect(1);
+            None
+        }
+    };
+    let there: Vec<_> =
+        ["INBOX", "Work"].iter().flat_map(|f| world.remote(f)).map(|m| m.hash).collect();
+    for m in read_maildir(world.mk.maildir()).values().flatten() {
+        assert!(there.contains(&m.hash), "cut short: {}", m.path.display());
+    }
+    if let Some(disk) = &small {
+        disk.grow("64m");
+    }
+    world.mk.sync_ok();
+    world.assert_same();
+}
+
+/// A tmpfs, unmounted when it is dropped.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(path: &Path, size: &str) -> Option<Self> {
+        fs::create_dir(path).unwrap();
+        let options = format!("size={size},mode=755");
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(path)
+            .stderr(std::process::Stdio::null())
+            .status();
+        done.is_ok_and(|s| s.success()).then(|| Self { path: path.to_owned() })
+    }
+
+    fn grow(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        let done = Command::new("mount").args(["-o", &options]).arg(&self.path).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
+    }
+}
+
+/// Whether this root is one that may mount (CAP_SYS_ADMIN): in many containers it is not.
+fn can_mount() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap() & (1 << 21) != 0
+}
+
+#[test]
+fn one_bad_folder_does_not_stop_the_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = synced();
+    let bad = world.server.folder_dir("Lists/rust");
+    let kept = world.local("Lists/rust").len();
+    fs::set_permissions(&bad, fs::Permissions::from_mode(0)).unwrap();
+    world.server.imap().append_all("Work", &world.mint.letters(500..503));
+    let said = world.mk.sync();
+    fs::set_permissions(&bad, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_ne!(said.status, Some(0), "{}", said.text());
+    assert!(said.text().contains("Lists/rust"), "which one: {}", said.text());
+    assert_eq!(world.local("Work").len(), 15);
+    assert_eq!(world.local("Lists/rust").len(), kept);
+    world.mk.sync_ok();
+    world.assert_same();
+}
+
+#[test]
+fn the_same_name_twice_is_one_message() {
+    let world = synced();
+    let m = &world.local("INBOX")[0];
+    // As rsync leaves it: the old name beside the one with new flags.
+    let twin = world.mk.folder("INBOX/cur").join(format!("{}:2,FRS", m.base));
+    fs::copy(&m.path, &twin).unwrap();
+    maildir::set_mtime(&twin, m.date);
+    world.mk.sync_ok();
+    assert_eq!(world.local("INBOX").len(), 20);
+    assert_eq!(world.remote("INBOX").len(), 20);
+    world.mk.sync_ok();
+    world.assert_same();
+}
+
+#[test]
+fn only_one_folder() {
+    let world = synced();
+    for folder in ["INBOX", "Work"] {
+        let uids = world.uids(folder);
+        world.server.imap().store(folder, &uids[..1], "FLAGS", &["\\Flagged", "\\Draft"]);
+    }
+    world.mk.run(&["sync", "--folder", "Work"]).expect(0);
+    let drafts = |f: &str| world.local(f).iter().filter(|m| m.flags.contains("\\Draft")).count();
+    assert_eq!((drafts("Work"), drafts("INBOX")), (1, 0));
+    world.mk.sync_ok();
+    world.assert_same();
+}

@@ -1,0 +1,155 @@
+//! Moves and copies, both ways: not a byte of mail is sent again.
+
+use crate::common::dovecot::Mode;
+use crate::common::maildir::{deliver, move_file, mutt_copy, mutt_save};
+use crate::common::*;
+use crate::world::{FOLDERS, World, contents, synced};
+
+#[test]
+fn moved_there() {
+    for (remote, local) in [("mirror", "mirror"), ("keep", "trash")] {
+        let mut world = World::new(Dovecot::start());
+        world.mk.deletes(remote, local);
+        world.mk.sync_ok();
+        world.proxy.reset();
+        let moved = world.remote("INBOX")[..5].to_vec();
+        let inodes: Vec<u64> = moved.iter().map(|m| world.twin("INBOX", m).inode).collect();
+        let uids: Vec<u32> = moved.iter().map(|m| m.uid).collect();
+        world.server.imap().move_to("INBOX", &uids, "Work");
+        world.mk.sync_ok();
+        world.assert_same();
+        world.assert_no_bodies();
+        let now: Vec<u64> = moved.iter().map(|m| world.twin("Work", m).inode).collect();
+        assert_eq!(now, inodes, "the same files, under {remote}");
+    }
+}
+
+#[test]
+fn a_folder_renamed_there() {
+    let world = synced();
+    let inodes = world.inodes("Lists/rust");
+    world.server.imap().rename("Lists/rust", "Archive/2020/rust");
+    world.mk.sync_ok();
+    world.assert_same();
+    world.assert_no_bodies();
+    assert_eq!(world.inodes("Archive/2020/rust"), inodes);
+}
+
+#[test]
+fn moved_here_by_mv() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        for m in &world.local("INBOX")[..5] {
+            move_file(m, &world.mk.folder("Work"));
+        }
+        world.mk.sync_ok();
+        world.assert_same();
+        world.assert_no_bodies();
+        assert_eq!(world.remote("INBOX").len(), 15);
+        if mode != Mode::Plain {
+            assert!(world.proxy.count("UID MOVE") > 0, "{:#?}", world.proxy.commands());
+        }
+    }
+}
+
+#[test]
+fn saved_elsewhere_by_mutt() {
+    let world = synced();
+    let before = world.remote("INBOX");
+    for m in &world.local("INBOX")[..5] {
+        mutt_save(m, &world.mk.folder("Work"));
+    }
+    world.mk.sync_ok();
+    assert_eq!(world.proxy.count("APPEND"), 0, "{:#?}", world.proxy.commands());
+    assert_eq!(world.remote("INBOX").len(), 15);
+    assert_eq!(world.remote("Work").len(), 17);
+    // There it is the same message as ever.
+    let all = [world.remote("INBOX"), world.remote("Work")].concat();
+    let there = contents(all.iter().map(|m| &m.hash));
+    for m in before {
+        assert!(there.contains(m.hash.as_bytes()));
+    }
+    let settled = world.files();
+    world.mk.sync_ok();
+    assert_eq!(world.files(), settled, "and that is the end of it");
+    assert_eq!(world.remote("Work").len(), 17);
+}
+
+#[test]
+fn saved_in_two_steps_is_one_move() {
+    let world = synced();
+    let m = &world.local("INBOX")[0];
+    mutt_copy(m, &world.mk.folder("Work"));
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Work").len(), 13, "a copy, so far");
+    assert_eq!(world.remote("INBOX").len(), 20);
+    // The reader removes the original on quitting.
+    std::fs::remove_file(&m.path).unwrap();
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Work").len(), 13);
+    assert_eq!(world.remote("INBOX").len(), 19, "and now it is a move");
+    assert_eq!(world.remote("Trash").len(), 0);
+    assert_eq!(world.proxy.count("APPEND"), 0);
+}
+
+#[test]
+fn copied_here() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        for m in &world.local("INBOX")[..3] {
+            let body = std::fs::read(&m.path).unwrap();
+            let flags: Vec<&str> = m.flags.iter().map(String::as_str).collect();
+            deliver(&world.mk.folder("Work"), &Letter::new(body, &flags, m.date));
+        }
+        world.mk.sync_ok();
+        world.assert_same();
+        world.assert_no_bodies();
+        assert!(world.proxy.count("UID COPY") > 0, "{:#?}", world.proxy.commands());
+        assert_eq!(world.remote("INBOX").len(), 20);
+        assert_eq!(world.remote("Work").len(), 15);
+    }
+}
+
+#[test]
+fn moved_on_both_sides() {
+    let world = synced();
+    let all = world.remote("INBOX");
+    // To the same folder.
+    let (a, b) = (&all[0], &all[1]);
+    world.server.imap().move_to("INBOX", &[a.uid], "Work");
+    move_file(&world.twin("INBOX", a), &world.mk.folder("Work"));
+    // To different ones: the local place wins.
+    world.server.imap().move_to("INBOX", &[b.uid], "Work");
+    move_file(&world.twin("INBOX", b), &world.mk.folder("Lists/rust"));
+    world.mk.sync_ok();
+    world.assert_same();
+    world.assert_no_bodies();
+    world.twin("Work", a);
+    world.twin("Lists/rust", b);
+    let total: usize = FOLDERS.iter().map(|(f, _)| world.remote(f).len()).sum();
+    assert_eq!(total, FOLDERS.iter().map(|(_, n)| n).sum::<usize>());
+}
+
+#[test]
+fn moved_there_and_deleted_here() {
+    let world = synced();
+    let m = world.remote("INBOX").remove(0);
+    std::fs::remove_file(world.twin("INBOX", &m).path).unwrap();
+    world.server.imap().move_to("INBOX", &[m.uid], "Work");
+    world.mk.sync_ok();
+    world.assert_same();
+    world.twin("Work", &m);
+}
+
+#[test]
+fn a_whole_folder_moved_here() {
+    let world = synced();
+    let from = world.mk.folder("Lists/rust");
+    std::fs::create_dir(world.mk.folder("Old")).unwrap();
+    std::fs::rename(from, world.mk.folder("Old/rust")).unwrap();
+    world.mk.sync_ok();
+    world.assert_no_bodies();
+    assert_eq!(world.remote("Old/rust").len(), 8);
+    let left = world.server.imap().list().contains(&"Lists/rust".to_owned());
+    assert!(!left || world.remote("Lists/rust").is_empty());
+}

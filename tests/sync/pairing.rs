@@ -1,0 +1,240 @@
+//! When what ties both sides together is gone, they are paired again: nothing is downloaded,
+//! uploaded, doubled or deleted.
+
+use std::fs;
+use std::process::Command;
+
+use crate::common::dovecot::Mode;
+use crate::common::process::find_program;
+use crate::common::*;
+use crate::world::{FOLDERS, World, contents, synced};
+
+#[test]
+fn a_lost_ledger() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        let before = world.files();
+        world.mk.lose_ledger();
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.files(), before);
+        world.assert_no_bodies();
+        assert_eq!(world.changes(), Vec::<String>::new());
+        // And from there it goes on as ever.
+        let uids = world.uids("INBOX");
+        world.server.imap().expunge("INBOX", &uids[..2]);
+        fs::remove_file(&world.local("Work")[0].path).unwrap();
+        world.mk.sync_ok();
+        world.assert_same();
+    }
+}
+
+#[test]
+fn a_lost_ledger_and_equal_copies() {
+    let world = World::empty(Dovecot::start());
+    let one = world.mint.letter(0);
+    let same_id = |text| Letter::new(letters::simple("<x@test>", "s", text), &[], 1_600_000_000);
+    let letters = [one.clone(), one, same_id("one\r\n"), same_id("two\r\n"), same_id("one\r\n")];
+    world.server.imap().append_all("INBOX", &letters);
+    world.server.imap().append_all("Work", &letters[1..4]);
+    world.mk.sync_ok();
+    world.assert_same();
+    let before = world.files();
+    world.mk.lose_ledger();
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.files(), before);
+    assert_eq!(world.changes(), Vec::<String>::new());
+}
+
+#[test]
+fn flags_unite_after_the_loss_of_the_ledger() {
+    let world = synced();
+    let m = world.remote("INBOX").remove(0);
+    world.server.imap().store("INBOX", &[m.uid], "FLAGS", &["\\Seen"]);
+    world.mk.sync_ok();
+    world.mk.lose_ledger();
+    maildir::set_flags(&world.twin("INBOX", &m), "R");
+    world.server.imap().store("INBOX", &[m.uid], "FLAGS", &["\\Flagged"]);
+    world.mk.sync_ok();
+    world.assert_same();
+    let now = world.twin("INBOX", &m).flags;
+    assert!(now.contains("\\Answered") && now.contains("\\Flagged"), "{now:?}");
+}
+
+#[test]
+fn other_uids_in_every_folder() {
+    for mode in Mode::ALL {
+        let mut world = World::synced(Dovecot::in_mode(mode));
+        let before = world.files();
+        for (folder, _) in FOLDERS {
+            world.server.reset_uidvalidity(folder);
+        }
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.files(), before);
+        world.assert_no_bodies();
+        assert_eq!(world.changes(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn other_uids_while_mail_was_moved_and_removed() {
+    let mut world = synced();
+    world.server.reset_uidvalidity("INBOX");
+    let all = world.remote("INBOX");
+    world.server.imap().expunge("INBOX", &[all[0].uid]);
+    world.server.imap().append_all("INBOX", &world.mint.letters(900..903));
+    maildir::set_flags(&world.twin("INBOX", &all[1]), "FRS");
+    world.mk.sync_ok();
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.local("INBOX").len(), 22);
+}
+
+#[test]
+fn a_maildir_written_by_mbsync() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let mut world = World::empty(server);
+    // mbsync has other names on disk for what is not ASCII.
+    for (i, (folder, n)) in FOLDERS[..3].iter().enumerate() {
+        world.server.seed(folder, &world.mint.letters(100 * i..100 * i + n));
+    }
+    mbsync(&world);
+    assert_eq!(world.local("INBOX").len(), 20);
+    let before = world.files();
+    world.mk.deletes("mirror", "mirror");
+    world.mk.sync_ok();
+    assert_eq!(world.files(), before, "adopted as it is");
+    world.assert_no_bodies();
+    assert_eq!(world.changes(), Vec::<String>::new());
+    for (folder, n) in &FOLDERS[..3] {
+        assert_eq!(world.local(folder).len(), *n);
+        assert_eq!(world.remote(folder).len(), *n);
+    }
+    // They are pairs now.
+    let m = world.remote("INBOX").remove(0);
+    world.server.imap().store("INBOX", &[m.uid], "FLAGS", &["\\Flagged", "\\Seen", "\\Answered"]);
+    let uids = world.uids("Work");
+    world.server.imap().expunge("Work", &uids[..1]);
+    world.mk.sync_ok();
+    let here = world.local("INBOX");
+    let twin = here.iter().find(|l| l.message_id == m.message_id).unwrap();
+    assert!(twin.flags.contains("\\Flagged") && twin.flags.contains("\\Answered"));
+    assert_eq!(world.local("Work").len(), 11);
+}
+
+/// Fills the Maildir with Debian's mbsync.
+fn mbsync(world: &World<Dovecot>) {
+    let program = find_program("mbsync", "apt-get install isync");
+    let root = world.mk.maildir().display();
+    let config = format!(
+        "IMAPAccount a\nHost localhost\nPort {}\nUser {}\nPass {}\nSSLType None\nAuthMechs LOGIN\n\n\
+         IMAPStore far\nAccount a\n\nMaildirStore near\nPath {root}/\nInbox {root}/INBOX\n\
+         SubFolders Verbatim\n\nChannel c\nFar :far:\nNear :near:\nPatterns * INBOX\nCreate Both\n\
+         Expunge None\nSync All\nCopyArrivalDate yes\nSyncState *\n",
+        world.server.port(),
+        server::USER,
+        server::PASSWORD,
+    );
+    let path = world.mk.dir().join("mbsyncrc");
+    fs::write(&path, config).unwrap();
+    let out = Command::new(program).arg("-c").arg(&path).arg("-a").output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn old_mail_in_a_first_pass_waits_for_a_decision() {
+    for (word, sent) in [("approve", true), ("reject", false)] {
+        let world = World::new(Dovecot::start());
+        maildir::make_folder(&world.mk.folder("Work"));
+        for i in 600..603 {
+            maildir::deliver(&world.mk.folder("Work"), &world.mint.letter(i));
+        }
+        world.mk.sync().expect(3);
+        assert_eq!(world.remote("Work").len(), 12);
+        assert_eq!(world.local("Work").len(), 15);
+        world.mk.run(&[word, "test", "1"]).expect(0);
+        world.mk.sync_ok();
+        assert_eq!(world.local("Work").len(), 15);
+        assert_eq!(world.remote("Work").len(), if sent { 15 } else { 12 }, "{word}");
+        world.mk.sync_ok();
+        assert_eq!(world.remote("Work").len(), if sent { 15 } else { 12 }, "{word}, again");
+    }
+}
+
+#[test]
+fn a_maildir_restored_from_yesterday_deletes_nothing() {
+    let world = synced();
+    let backup = world.mk.dir().join("backup");
+    copy_tree(world.mk.maildir(), &backup);
+    // A day goes by.
+    world.server.imap().append_all("INBOX", &world.mint.letters(400..430));
+    maildir::deliver(&world.mk.folder("Work"), &world.mint.letter(431));
+    let uids = world.uids("Lists/rust");
+    world.server.imap().move_to("Lists/rust", &uids[..2], "Work");
+    world.mk.sync_ok();
+    world.assert_same();
+    let all = everything(&world);
+
+    fs::remove_dir_all(world.mk.maildir()).unwrap();
+    copy_tree(&backup, world.mk.maildir());
+    let said = world.mk.sync();
+    assert!(matches!(said.status, Some(0 | 3)), "{}", said.text());
+    assert_eq!(everything(&world), all, "nothing lost and nothing doubled there");
+    let here = read_maildir(world.mk.maildir());
+    assert!(here["INBOX"].len() >= 50, "and the new mail is here again");
+}
+
+#[test]
+fn a_ledger_restored_from_yesterday_deletes_nothing() {
+    let world = synced();
+    let backup = world.mk.dir().join("backup");
+    copy_tree(&world.mk.state_dir(), &backup);
+    world.server.imap().append_all("INBOX", &world.mint.letters(400..430));
+    for i in 431..435 {
+        maildir::deliver(&world.mk.folder("Work"), &world.mint.letter(i));
+    }
+    fs::remove_file(&world.local("Lists/rust")[0].path).unwrap();
+    world.mk.sync_ok();
+    world.assert_same();
+    let (there, here) = (everything(&world), world.files());
+
+    fs::remove_dir_all(world.mk.state_dir()).unwrap();
+    copy_tree(&backup, &world.mk.state_dir());
+    let said = world.mk.sync();
+    assert!(matches!(said.status, Some(0 | 3)), "{}", said.text());
+    assert_eq!(everything(&world), there);
+    let now = world.files();
+    assert!(now.is_superset(&here), "nothing is gone here");
+}
+
+/// Every content on the server.
+fn everything(world: &World<Dovecot>) -> Vec<[u8; 32]> {
+    let mut imap = world.server.imap();
+    let all: Vec<_> = imap.list().iter().flat_map(|f| imap.fetch_all(f)).collect();
+    contents(all.iter().map(|m| &m.hash))
+}
+
+fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn another_account_in_the_same_place_is_not_mirrored_into_it() {
+    let world = synced();
+    let before = world.files();
+    // The same configuration, another server behind it, with other mail and the same UIDs.
+    let other = Dovecot::start();
+    other.seed("INBOX", &Mint::new(2).letters(0..20));
+    let mut mk = world.mk;
+    mk.port(other.port()).set("host", "127.0.0.1");
+    let said = mk.sync();
+    assert!(matches!(said.status, Some(0 | 3)), "{}", said.text());
+    let now = read_maildir(mk.maildir());
+    let inodes: Vec<u64> = now.values().flatten().map(|m| m.inode).collect();
+    assert!(before.iter().all(|(_, i, _)| inodes.contains(i)), "no file is gone");
+    assert_eq!(other.imap().count("INBOX"), 20, "and none was deleted or sent unasked");
+    assert_eq!(world.server.imap().count("INBOX"), 20);
+}

@@ -1,0 +1,174 @@
+//! What appears in the Maildir goes to the server, once and as it is.
+
+use std::fs;
+
+use crate::common::dovecot::Mode;
+use crate::common::letters::{odd, simple, to_lf};
+use crate::common::maildir::{deliver, make_folder};
+use crate::common::*;
+use crate::world::{World, synced};
+
+#[test]
+fn new_messages_with_flags_and_date() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        for i in 300..310 {
+            deliver(&world.mk.folder("Work"), &world.mint.letter(i));
+        }
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.remote("Work").len(), 22);
+        world.proxy.reset();
+        for _ in 0..2 {
+            world.mk.sync_ok();
+        }
+        assert_eq!(world.changes(), Vec::<String>::new());
+        world.assert_same();
+    }
+}
+
+#[test]
+fn new_folders() {
+    let world = synced();
+    for folder in ["Neu/Größe", "Plain", "With & sign", "50%25"] {
+        make_folder(&world.mk.folder(folder));
+        deliver(&world.mk.folder(folder), &world.mint.letter(folder.len() + 400));
+    }
+    world.mk.sync_ok();
+    let mut listed = world.server.imap().list();
+    listed.retain(|f| ["Neu/Größe", "Plain", "With & sign", "50%"].contains(&f.as_str()));
+    assert_eq!(listed.len(), 4, "a %25 on disk is a % in the name: {listed:?}");
+    assert_eq!(world.remote("Neu/Größe").len(), 1);
+}
+
+#[test]
+fn odd_messages_survive_the_way_back() {
+    let world = synced();
+    let dir = world.mk.folder("Work");
+    // Each in its local form, as a mail program here would have it. Mixed line ends stay mixed.
+    let mut want = Vec::new();
+    for (i, (name, body)) in odd().into_iter().enumerate() {
+        let exact = to_lf(&body).iter().filter(|b| **b == b'\n').count()
+            == body.windows(2).filter(|w| w == b"\r\n").count();
+        if !exact {
+            continue;
+        }
+        let date = 1_500_000_000 + i as i64;
+        deliver(&dir, &Letter::new(body.clone(), &["\\Seen"], date));
+        want.push((name, letters::hash(&body), date));
+    }
+    world.mk.sync_ok();
+    let there = world.remote("Work");
+    for (name, hash, date) in want {
+        let n = there.iter().filter(|m| m.hash == hash && m.date == date).count();
+        assert_eq!(n, 1, "{name}");
+    }
+    world.assert_same();
+}
+
+#[test]
+fn cp_straight_into_cur_is_uploaded_whole() {
+    let world = synced();
+    let text = "line of a slowly copied message\r\n".repeat(40_000);
+    let body = to_lf(&simple("<slow@test>", "slow", &text));
+    let path = world.mk.folder("Work/cur/1700000001.slow.host:2,S");
+    let (whole, file) = (body.clone(), path.clone());
+    let writer = std::thread::spawn(move || {
+        use std::io::Write;
+        let mut f = fs::File::create(file).unwrap();
+        for piece in whole.chunks(whole.len() / 20 + 1) {
+            f.write_all(piece).unwrap();
+            // This is what the test is about: a file that grows for a while.
+            std::thread::sleep(std::time::Duration::from_millis(60));
+        }
+    });
+    // It is seen half-written by this pass, or not at all.
+    process::wait_for("the file", world.mk.timeout, || path.exists().then_some(()));
+    let first = world.mk.sync();
+    writer.join().unwrap();
+    world.mk.sync();
+    world.mk.sync_ok();
+    world.assert_same();
+    let there = world.remote("Work");
+    let copies: Vec<_> = there.iter().filter(|m| m.message_id == "<slow@test>").collect();
+    assert_eq!(copies.len(), 1, "{}", first.text());
+    assert_eq!(copies[0].hash, letters::hash(&body));
+}
+
+#[test]
+fn a_draft_edited_here_arrives_as_edited() {
+    let world = synced();
+    let draft =
+        |text: &str| Letter::new(simple("<draft@test>", "d", text), &["\\Draft"], 1_600_000_000);
+    let first = deliver(&world.mk.folder("Drafts"), &draft("first words\r\n"));
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Drafts").len(), 1);
+    // Postponed again: a new file with the same Message-ID, date and size; the old one goes.
+    fs::remove_file(first).unwrap();
+    deliver(&world.mk.folder("Drafts"), &draft("other words\r\n"));
+    world.mk.sync_ok();
+    world.mk.sync_ok();
+    world.assert_same();
+    let there = world.server.imap().bodies("Drafts");
+    assert_eq!(there.len(), 1);
+    assert!(String::from_utf8_lossy(&there[0].1).contains("other words"));
+}
+
+#[test]
+fn a_draft_edited_there_arrives_as_edited() {
+    let world = synced();
+    let draft =
+        |text: &str| Letter::new(simple("<draft@test>", "d", text), &["\\Draft"], 1_600_000_000);
+    world.server.imap().append("Drafts", &draft("first words\r\n"));
+    world.mk.sync_ok();
+    let uids = world.uids("Drafts");
+    world.server.imap().append("Drafts", &draft("other words\r\n"));
+    world.server.imap().expunge("Drafts", &uids);
+    world.mk.sync_ok();
+    world.assert_same();
+}
+
+#[test]
+fn upload_can_be_switched_off() {
+    let mut world = World::new(Dovecot::start());
+    world.mk.policy_raw("upload", "false");
+    world.mk.sync_ok();
+    world.proxy.reset();
+    deliver(&world.mk.folder("Work"), &world.mint.letter(300));
+    world.mk.sync_ok();
+    assert_eq!(world.changes(), Vec::<String>::new());
+    assert_eq!(world.local("Work").len(), 13);
+    world.mk.policy_raw("upload", "true");
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Work").len(), 13);
+}
+
+#[test]
+fn equal_copies_stay_two() {
+    let world = synced();
+    let letter = world.mint.letter(700);
+    deliver(&world.mk.folder("Work"), &letter);
+    deliver(&world.mk.folder("Work"), &letter);
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.remote("Work").len(), 14);
+    world.mk.lose_ledger();
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.remote("Work").len(), 14);
+}
+
+#[test]
+fn what_the_server_refuses_waits_and_is_shown() {
+    let extra = "mail_plugins = zlib quota\nprotocol imap {\n mail_plugins = zlib quota\n}\n\
+                 plugin {\n quota = maildir:User quota\n quota_max_mail_size = 100k\n}\n";
+    let server = Dovecot::with(Options { extra: extra.to_owned(), ..Options::default() });
+    let world = World::synced(server);
+    let big = simple("<toobig@test>", "big", &"0123456789\r\n".repeat(20_000));
+    deliver(&world.mk.folder("Work"), &Letter::new(big, &["\\Seen"], 1_600_000_000));
+    deliver(&world.mk.folder("Work"), &world.mint.letter(800));
+    let said = world.mk.sync();
+    assert_eq!(world.remote("Work").len(), 13, "the other one went: {}", said.text());
+    assert_eq!(world.local("Work").len(), 14, "and this one is still here");
+    assert!(world.mk.run(&["status"]).text().contains("Work"));
+}
