@@ -158,8 +158,11 @@ impl Check<'_> {
                     (Some(_), None) => return self.deleted_here(origin, want),
                     (None, Some(y)) if moved_here.is_some() => want.local = vec![y.clone()],
                     (None, Some(_)) => {
+                        // a file renamed where it stands counts as moved: the safe side
+                        let renamed = is.local.first().map(|y| &y.1) != Some(&l.1);
                         let keep = self.new_epoch(origin)
                             || self.keeps(ghost)
+                            || renamed
                             || self.policy(origin).remote_delete == RemoteDelete::Keep;
                         if !keep {
                             let held = want.clone();

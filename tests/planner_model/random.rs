@@ -3,7 +3,9 @@
 use super::apply::{Brain, REAL, converge, pass};
 use super::check::{Check, ledger_is_true, summary};
 use super::perturb::{Case, Rng, case, perturb};
-use super::world::World;
+use super::world::{File, Mail, World};
+use mailkeep::model::{BaseName, Uid};
+use mailkeep::policy::FolderPattern;
 use mailkeep::policy::decide::Action;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -124,17 +126,102 @@ fn every_case_converges_to_what_the_design_says() {
         let (w, c) = case(seed);
         if caught(&w, &c, REAL).is_err() {
             let least = shrink(&w, &c, REAL);
-            let error = run(&w, &least, REAL).err();
-            let mut perturbed = w.clone();
-            perturb(&mut perturbed, &least);
-            panic!(
-                "reproduce with MAILKEEP_SEED={seed} MAILKEEP_CASES=1\n{error:?}\n\nbefore: \
-                 {:#?}\n\nperturbed: {:#?}\n\n{:#?}\n{}",
-                summary(&w),
-                summary(&perturbed),
-                least,
-                error.as_deref().unwrap_or("passes now")
-            );
+            panic!("{}", tell(&w, &least));
         }
     }
+}
+
+/// A failure for people: the policy, both sides before, what happened, and what was done.
+fn tell(before: &World, case: &Case) -> String {
+    use std::fmt::Write;
+    let seed = case.seed;
+    let mut out = format!("reproduce with MAILKEEP_SEED={seed} MAILKEEP_CASES=1\n\n");
+    let p = &case.policy;
+    let _ = writeln!(
+        out,
+        "remote_delete {:?}, local_delete {:?}, upload {}, read_only {}, {:?}",
+        p.remote_delete, p.local_delete, p.upload, p.read_only, p.brake
+    );
+    for r in &p.rules {
+        let folders = r.folders.iter().map(|f| match f {
+            FolderPattern::Use(u) => u.attribute().to_owned(),
+            FolderPattern::Glob(g) => g.glob().to_string(),
+        });
+        let _ = writeln!(
+            out,
+            "rule {:?}: {:?} {:?} {:?}",
+            folders.collect::<Vec<_>>(),
+            r.remote_delete,
+            r.local_delete,
+            r.upload
+        );
+    }
+    let _ = writeln!(out, "before:\n  {}", show(before).join("\n  "));
+    for op in &case.ops {
+        let _ = writeln!(out, "{op:?}");
+    }
+    let mut w = before.clone();
+    perturb(&mut w, case);
+    let _ = writeln!(
+        out,
+        "lost ledger {}, incomplete {}; perturbed:\n  {}",
+        case.lost_ledger,
+        case.incomplete,
+        show(&w).join("\n  ")
+    );
+    for n in 0..4 {
+        let complete = n > 0 || !case.incomplete;
+        let attempt = std::panic::AssertUnwindSafe(|| {
+            pass(&mut w, &case.policy, REAL, (complete, complete))
+        });
+        match std::panic::catch_unwind(attempt) {
+            Ok(Ok(p)) => {
+                let _ = writeln!(out, "pass {n}: {:?}", p.actions);
+                for h in p.held {
+                    let _ = writeln!(out, "  held: {:?} {:?} {:?}", h.kind, h.rows, h.files);
+                }
+            }
+            _ => break,
+        }
+    }
+    let _ = writeln!(out, "after:\n  {}", show(&w).join("\n  "));
+    if let Err(e) = caught(before, case, REAL) {
+        let _ = writeln!(out, "{e}");
+    }
+    out
+}
+
+/// Both sides and the ledger, a line a message.
+fn show(w: &World) -> Vec<String> {
+    let mut out = Vec::new();
+    for (n, b) in &w.server {
+        let of = |(u, m): (&u32, &Mail)| {
+            format!("there {n} {}/{u}: #{} bytes {} [{}]", b.validity, m.ghost, m.cid, m.flags)
+        };
+        out.extend(b.mails.iter().map(of));
+    }
+    for (n, d) in &w.disk {
+        let of = |(b, f): (&BaseName, &File)| {
+            format!("here {n} {b}: #{} bytes {} [{}]", f.ghost, f.cid, f.flags)
+        };
+        out.extend(d.iter().map(of));
+    }
+    for r in w.ledger.rows.values() {
+        out.push(format!(
+            "row {} {:?} in {} uid {:?} gone {:?} place {:?} keeps {} exact {} [{}] there [{}] \
+             here [{}]",
+            r.id.0,
+            r.state,
+            w.name(r.folder),
+            r.uid.map(Uid::get),
+            r.gone,
+            r.place.as_ref().map(|p| p.to_string()),
+            r.keeps,
+            r.exact,
+            r.agreed,
+            r.remote,
+            r.local
+        ));
+    }
+    out
 }
