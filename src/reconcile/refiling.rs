@@ -77,8 +77,10 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
         if out.is_taken(*id) {
             continue;
         }
-        if let Some(of) = original(trees, pairs, f) {
-            out.copied.insert(*id, of);
+        if let Some(of) = original(trees, pairs, f)
+            && (of.state == State::Kept || is_copy(trees, of, f))
+        {
+            out.copied.insert(*id, of.id);
         }
     }
     out
@@ -103,9 +105,19 @@ fn is_draft(trees: &Trees, r: &Row, f: &LocalFile) -> bool {
             .any(|x| trees.folders.get(x).is_some_and(super::Folder::is_drafts))
 }
 
+/// Whether somebody copied the row's file, so that the copy belongs on the server as well. Equal
+/// bytes alone do not say so: a file that stood here before the ledger, or has a name of ours, may
+/// be `kept` mail beside an equal message. A copy by `cp` has its original's name.
+fn is_copy(trees: &Trees, of: &Row, f: &LocalFile) -> bool {
+    let base = &f.place.file.base;
+    !trees.first_pass
+        && (!base.is_ours() || of.place.as_ref().is_some_and(|p| p.file.base == *base))
+}
+
 /// The row whose bytes, the same on both sides, this file has. One on the server goes before a
-/// `kept` one, the same folder before others.
-fn original(trees: &Trees, pairs: &Pairs, f: &LocalFile) -> Option<RowId> {
+/// `kept` one, an equal base name before others, then the same folder.
+fn original<'a>(trees: &'a Trees, pairs: &Pairs, f: &LocalFile) -> Option<&'a Row> {
+    let named = |r: &Row| r.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base);
     trees
         .rows
         .values()
@@ -125,6 +137,5 @@ fn original(trees: &Trees, pairs: &Pairs, f: &LocalFile) -> Option<RowId> {
                 State::Absent => false,
             }
         })
-        .min_by_key(|r| (r.state == State::Kept, r.folder != f.folder, r.id))
-        .map(|r| r.id)
+        .min_by_key(|r| (r.state == State::Kept, !named(r), r.folder != f.folder, r.id))
 }
