@@ -1,7 +1,7 @@
 //! The decision tables: for every row, arrival, file and folder, what happened to it.
 
 use super::pairing::{Known, Pairs};
-use super::refiling::Refiled;
+use super::refiling::{Refiled, stays_kept};
 use super::{Change, Folder, Plan, Presence, Trees};
 use crate::model::{Flags, Gone, Row, RowId, SpecialUse, State};
 
@@ -173,7 +173,7 @@ fn files(trees: &Trees, pairs: &Pairs, refiled: &Refiled, out: &mut Out) {
             continue;
         }
         if let Some(of) = refiled.copied.get(id) {
-            let kept = trees.rows.get(of).is_some_and(|r| r.state == State::Kept);
+            let kept = trees.rows.get(of).is_some_and(|r| stays_kept(pairs, r));
             out.moves.push(if kept {
                 Change::MovedKept { row: *of, file: *id }
             } else {

@@ -78,7 +78,7 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
             continue;
         }
         if let Some(of) = original(trees, pairs, f)
-            && (of.state == State::Kept || is_copy(trees, of, f))
+            && (stays_kept(pairs, of) || is_copy(trees, of, f))
         {
             out.copied.insert(*id, of.id);
         }
@@ -103,6 +103,11 @@ fn is_draft(trees: &Trees, r: &Row, f: &LocalFile) -> bool {
         || [r.folder, f.folder]
             .iter()
             .any(|x| trees.folders.get(x).is_some_and(super::Folder::is_drafts))
+}
+
+/// Whether the row is `kept`, and the server does not have it again.
+pub(super) fn stays_kept(pairs: &Pairs, row: &Row) -> bool {
+    row.state == State::Kept && !pairs.by_row.contains_key(&row.id)
 }
 
 /// Whether somebody copied the row's file, so that the copy belongs on the server as well. Equal
@@ -137,5 +142,5 @@ fn original<'a>(trees: &'a Trees, pairs: &Pairs, f: &LocalFile) -> Option<&'a Ro
                 State::Absent => false,
             }
         })
-        .min_by_key(|r| (r.state == State::Kept, !named(r), r.folder != f.folder, r.id))
+        .min_by_key(|r| (stays_kept(pairs, r), !named(r), r.folder != f.folder, r.id))
 }
