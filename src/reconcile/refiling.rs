@@ -32,16 +32,20 @@ impl Refiled {
 /// Finds the files' rows: first those whose own file is gone, then those that were copied.
 pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
     let mut out = Refiled::default();
-    // An absent row's file may be put back; a kept one's may be moved.
-    let lost: Vec<&Row> = trees
-        .rows
-        .values()
-        .filter(|r| match r.state {
-            State::Pending => false,
-            State::Synced | State::Kept => trees.missing.contains(&r.id),
-            State::Absent => true,
-        })
-        .collect();
+    // Rows whose file went come first: a file that was only renamed must not go to an equal
+    // message that was deleted here, or its own row looks deleted. A kept row's deletion is
+    // nobody's loss but ours, so it comes second. An absent row's file may be put back.
+    let rank = |r: &Row| match r.state {
+        State::Pending => None,
+        State::Synced => trees.missing.contains(&r.id).then_some(0),
+        State::Kept => trees.missing.contains(&r.id).then_some(1),
+        State::Absent => Some(2),
+    };
+    let mut lost: Vec<(u8, &Row)> =
+        trees.rows.values().filter_map(|r| Some((rank(r)?, r))).collect();
+    lost.sort_by_key(|(rank, r)| (*rank, r.id));
+    let (absent, went): (Vec<_>, Vec<_>) =
+        lost.into_iter().map(|(_, r)| r).partition(|r| r.state == State::Absent);
     let free: Vec<(FileId, &LocalFile)> = trees
         .files
         .iter()
@@ -54,21 +58,24 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
         |r, f| r.folder == f.folder,
         |_, _| true,
     ];
-    for hash in [content as Hash, reader] {
-        for fits in rounds {
-            for (id, f) in &free {
-                if out.is_taken(*id) {
-                    continue;
-                }
-                let Some(want) = hash(&f.identity.content, &f.identity.reader) else { continue };
-                let row = lost.iter().find(|r| {
-                    !out.moved.contains_key(&r.id)
-                        && fits(r, f)
-                        && hash(&r.identity.content, &r.identity.reader) == Some(want)
-                        && !(is_draft(trees, r, f) && r.identity.content != f.identity.content)
-                });
-                if let Some(r) = row {
-                    out.join(r.id, *id);
+    for lost in [went, absent] {
+        for hash in [content as Hash, reader] {
+            for fits in rounds {
+                for (id, f) in &free {
+                    if out.is_taken(*id) {
+                        continue;
+                    }
+                    let want = hash(&f.identity.content, &f.identity.reader);
+                    let row = lost.iter().find(|r| {
+                        !out.moved.contains_key(&r.id)
+                            && fits(r, f)
+                            && want.is_some()
+                            && hash(&r.identity.content, &r.identity.reader) == want
+                            && !(is_draft(trees, r, f) && r.identity.content != f.identity.content)
+                    });
+                    if let Some(r) = row {
+                        out.join(r.id, *id);
+                    }
                 }
             }
         }
