@@ -7,7 +7,7 @@ use mailkeep::policy::{Policy, RemoteDelete};
 use mailkeep::reconcile::{FileId, LocalFile, Plan, Trees};
 
 use super::observe::{fetch_content, observe, standing};
-use super::world::{File, Killed, Mail, World, base_for_union, place};
+use super::world::{File, Intent, Killed, Mail, World, base_for_union, place};
 
 /// What plans and decides: the real ones, or wrong ones that the checker must catch.
 #[derive(Clone, Copy)]
@@ -102,6 +102,14 @@ struct Applier<'a> {
 
 type Done = Result<(), Killed>;
 
+/// What becomes a message of the server.
+enum Source {
+    /// APPEND or COPY.
+    New(Mail),
+    /// MOVE.
+    Moved(FolderId, Option<Uid>),
+}
+
 impl Applier<'_> {
     fn row(&self, id: RowId) -> Row {
         self.w.ledger.rows[&id].clone()
@@ -145,10 +153,30 @@ impl Applier<'_> {
         row.folder = to;
     }
 
-    fn move_mail(&mut self, from: FolderId, uid: Option<Uid>, to: FolderId) -> Option<Uid> {
-        let (from, to) = (self.w.name(from), self.w.name(to));
-        let mail = self.w.server.get_mut(&from)?.mails.remove(&uid?.get())?;
-        Uid::new(self.w.put_mail(&to, mail))
+    /// Does what gives the row's message a new UID in the row's folder: intent, effect, commit.
+    fn there(&mut self, row: Row, from: Source, deletion: Option<FolderId>) -> Done {
+        let to = self.w.name(row.folder);
+        let cid = match &from {
+            Source::New(mail) => mail.cid,
+            Source::Moved(folder, uid) => self.w.mail(*folder, *uid).expect("the message").cid,
+        };
+        self.w.step()?;
+        let next = self.w.server.get(&to).map_or(1, |b| b.next);
+        let intent = Intent { row, cid, next, deletion };
+        self.w.ledger.intent = Some(intent.clone());
+        self.w.step()?;
+        let mail = match from {
+            Source::New(mail) => mail,
+            Source::Moved(folder, uid) => {
+                let (from, uid) = (self.w.name(folder), uid.expect("a UID").get());
+                let mailbox = self.w.server.get_mut(&from).expect("the folder");
+                mailbox.mails.remove(&uid).expect("the message")
+            }
+        };
+        let uid = self.w.put_mail(&to, mail);
+        self.w.step()?;
+        self.w.fulfil(intent, uid);
+        Ok(())
     }
 
     fn move_file(&mut self, from: FolderId, base: &BaseName, to: FolderId) -> BaseName {
@@ -266,31 +294,32 @@ impl Applier<'_> {
             Action::MeetAt { row, arrival, file } => {
                 let (mut row, arrival) = (self.row(row), self.row(arrival));
                 let f = self.found(file).0.clone();
-                let mut uid = arrival.uid;
-                if arrival.folder != f.folder {
-                    self.w.step()?;
-                    uid = self.move_mail(arrival.folder, uid, f.folder);
-                }
-                self.w.step()?;
-                self.renumber(&mut row, &arrival, uid);
+                self.renumber(&mut row, &arrival, arrival.uid);
                 self.refolder(&mut row, f.folder);
                 self.take(&mut row, &f);
                 self.synced(&mut row);
+                if arrival.folder != f.folder {
+                    self.there(row, Source::Moved(arrival.folder, arrival.uid), None)?;
+                } else {
+                    self.w.step()?;
+                    self.commit(row);
+                }
                 self.forget(arrival.id);
-                self.commit(row);
             }
             Action::MoveThere { row, file } => {
                 let mut row = self.row(row);
                 let f = self.found(file).0.clone();
-                if row.folder != f.folder {
-                    self.w.step()?;
-                    row.uid = self.move_mail(row.folder, row.uid, f.folder);
-                }
-                self.w.step()?;
+                let from = row.folder;
                 self.refolder(&mut row, f.folder);
                 self.take(&mut row, &f);
                 self.synced(&mut row);
-                self.commit(row);
+                if from != f.folder {
+                    let uid = row.uid;
+                    self.there(row, Source::Moved(from, uid), None)?;
+                } else {
+                    self.w.step()?;
+                    self.commit(row);
+                }
             }
             Action::KeepAt { row, file } => {
                 self.w.step()?;
@@ -310,18 +339,14 @@ impl Applier<'_> {
                 let (f, here) = self.found(file);
                 let f = f.clone();
                 let mail = self.w.mail(of.folder, of.uid).expect("the original").clone();
-                self.w.step()?;
                 let copy = Mail { ghost: here.ghost, ..mail };
-                let name = self.w.name(f.folder);
-                let uid = Uid::new(self.w.put_mail(&name, copy.clone()));
-                self.w.step()?;
                 let mut row = World::blank(f.folder, State::Synced, self.w.mail_identity(&copy));
-                (row.uid, row.remote, row.copy_of) = (uid, copy.flags, Some(of.id));
+                (row.remote, row.copy_of) = (copy.flags.clone(), Some(of.id));
                 row.exact = of.exact;
                 row.identity.content = of.identity.content;
                 self.take(&mut row, &f);
                 row.agreed = base_for_union(&row.remote, &row.local);
-                self.w.add_row(row);
+                self.there(row, Source::New(copy), None)?;
             }
             Action::FinishMove { row, copy } => {
                 let (row, copy) = (self.row(row), self.row(copy));
@@ -364,7 +389,6 @@ impl Applier<'_> {
             Action::Upload(file) => {
                 let (f, here) = self.found(file);
                 let f = f.clone();
-                self.w.step()?;
                 let mail = Mail {
                     cid: here.cid,
                     flags: here.flags.clone(),
@@ -372,14 +396,11 @@ impl Applier<'_> {
                     server_id: None,
                     ghost: here.ghost,
                 };
-                let name = self.w.name(f.folder);
-                let uid = Uid::new(self.w.put_mail(&name, mail.clone()));
-                self.w.step()?;
                 let identity = self.w.whole_identity(&mail, &here);
                 let mut row = World::blank(f.folder, State::Synced, identity);
-                (row.uid, row.place) = (uid, Some(f.place));
+                row.place = Some(f.place);
                 (row.agreed, row.remote, row.local) = (f.flags.clone(), f.flags.clone(), f.flags);
-                self.w.add_row(row);
+                self.there(row, Source::New(mail), None)?;
             }
             Action::KeepFile(file) => {
                 self.w.step()?;
@@ -410,15 +431,10 @@ impl Applier<'_> {
             }
             Action::TrashThere { row, trash, approved } => {
                 let mut row = self.row(row);
-                let from = row.folder;
-                self.w.step()?;
-                row.uid = self.move_mail(row.folder, row.uid, trash);
-                self.w.step()?;
+                let (from, uid) = (row.folder, row.uid);
                 self.refolder(&mut row, trash);
                 (row.state, row.place) = (State::Pending, None);
-                self.w.ledger.held_rows.remove(&row.id);
-                self.commit(row);
-                self.journal(Side::There, from, approved);
+                self.there(row, Source::Moved(from, uid), (!approved).then_some(from))?;
             }
             Action::ExpungeThere { row, approved } => {
                 let row = self.row(row);

@@ -57,7 +57,7 @@ pub struct Check<'a> {
 /// What should have become of one message.
 #[derive(Debug, Clone, PartialEq)]
 struct Want {
-    server: Option<FolderName>,
+    server: Vec<FolderName>,
     local: Vec<FolderName>,
     flags: Option<Flags>,
     /// Its bytes may have been written into the Maildir.
@@ -108,7 +108,7 @@ impl Check<'_> {
         let at_server = server.map(|s| s.0.clone());
         let at_local = local.map(|l| l.0.clone());
         let mut want = Want {
-            server: at_server.clone(),
+            server: at_server.iter().cloned().collect(),
             local: at_local.iter().cloned().collect(),
             flags: None,
             fetched: false,
@@ -118,11 +118,11 @@ impl Check<'_> {
             return (want, None);
         }
         let both = |want: &mut Want, f: &FolderName| {
-            want.server = Some(f.clone());
+            want.server = vec![f.clone()];
             want.local = vec![f.clone()];
         };
         let nowhere = |want: &mut Want| {
-            want.server = None;
+            want.server.clear();
             want.local.clear();
         };
         // where the server has it elsewhere, the file's place wins, if we may say so
@@ -200,6 +200,19 @@ impl Check<'_> {
                         both(&mut want, y);
                     }
                 }
+                (Some(x), Some(y)) => {
+                    let same_bytes = server.map(|x| x.4) == local.map(|y| y.3);
+                    if x != y || !same_bytes {
+                        // nobody saw that they are one
+                        want.local = vec![x.clone(), y.clone()];
+                        want.local.sort();
+                        if self.policy(y).upload && !self.policy.read_only {
+                            want.server = want.local.clone();
+                        }
+                        want.fetched = true;
+                        return (want, None);
+                    }
+                }
                 _ => {}
             },
         }
@@ -222,9 +235,9 @@ impl Check<'_> {
         let held = want.clone();
         let trashed = self.special(origin) == Some(SpecialUse::Trash);
         if delete == LocalDelete::Mirror || trashed {
-            want.server = None;
+            want.server.clear();
         } else if let Some(t) = self.trash() {
-            want.server = Some(t.clone());
+            want.server = vec![t.clone()];
             want.local = vec![t.clone()];
             want.fetched = true;
         } else {
@@ -308,11 +321,11 @@ impl Check<'_> {
 
     /// A message that no other resembles: exactly what the tables say.
     fn single(&self, g: Ghost, want: &Want, now: &Spot, after: &World) -> Result<(), String> {
-        let server: Vec<&FolderName> = now.server.iter().map(|s| &s.0).collect();
+        let mut server: Vec<FolderName> = now.server.iter().map(|s| s.0.clone()).collect();
+        server.sort();
         let mut local: Vec<FolderName> = now.local.iter().map(|l| l.0.clone()).collect();
         local.sort();
-        let want_server: Vec<&FolderName> = want.server.iter().collect();
-        if server != want_server || local != want.local {
+        if server != want.server || local != want.local {
             return Err(format!("message {g}: want {want:?}, have {now:?}"));
         }
         let fetched = after.downloads.iter().filter(|x| **x == g).count()
@@ -352,7 +365,7 @@ impl Check<'_> {
         };
         let there = count(|s| s.server.len(), now);
         let here = count(|s| s.local.len(), now);
-        let want_there = ghosts.iter().filter(|g| wants[g].server.is_some()).count();
+        let want_there: usize = ghosts.iter().map(|g| wants[g].server.len()).sum();
         let want_here: usize = ghosts.iter().map(|g| wants[g].local.len()).sum();
         let say = |what: &str| {
             let now: Vec<_> = ghosts.iter().filter_map(|g| now.get(g)).collect();
@@ -361,7 +374,22 @@ impl Check<'_> {
                  {there} and {here}: {now:?}"
             ))
         };
-        if there > want_there || here > want_here {
+        // one that went and an equal one that came are one that was moved: what the other side has
+        // of the one that went is not deleted then
+        let file = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| {
+            let spot = of.get(g)?.local.first()?;
+            Some(format!("{:?}", (&spot.0, &spot.1)))
+        };
+        let mail = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| {
+            let spot = of.get(g)?.server.first()?;
+            Some(format!("{:?}", (&spot.0, spot.1, spot.2)))
+        };
+        let crossed = |at: &dyn Fn(&BTreeMap<Ghost, Spot>, &Ghost) -> Option<String>| {
+            let went = ghosts.iter().filter(|g| at(was, g).is_some() && at(is, g).is_none());
+            let came = ghosts.iter().filter(|g| at(is, g).is_some() && at(was, g) != at(is, g));
+            went.count().min(came.count())
+        };
+        if there > want_there + crossed(&file) || here > want_here + crossed(&mail) {
             return say("doubled");
         }
         if there + here == 0 && want_there + want_here > 0 {

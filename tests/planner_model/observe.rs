@@ -20,12 +20,24 @@ pub fn observe(w: &mut World, policy: &Policy, complete: (bool, bool)) -> Trees 
         sizes_lie: w.sizes_lie,
         ..Trees::default()
     };
+    resolve(w);
     folders(w, policy, &mut trees);
     remote(w, &trees);
     local(w, &mut trees);
     arrivals(w, &mut trees);
     trees.rows = w.ledger.rows.clone();
     trees
+}
+
+/// An intent found open: what arrived since with its bytes is its message; if nothing did, it was
+/// not carried out.
+fn resolve(w: &mut World) {
+    let Some(intent) = w.ledger.intent.take() else { return };
+    let Some(b) = w.server.get(&w.name(intent.row.folder)) else { return };
+    let since = b.mails.range(intent.next..).find(|(_, m)| m.cid == intent.cid);
+    if let Some(uid) = since.map(|(uid, _)| *uid) {
+        w.fulfil(intent, uid);
+    }
 }
 
 fn folders(w: &mut World, policy: &Policy, trees: &mut Trees) {

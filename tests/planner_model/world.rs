@@ -66,12 +66,26 @@ pub struct Known {
     pub here: bool,
 }
 
+/// What is about to be done on the server that gives a message a UID there: committed before.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// The row as it will be, but for the UID. Number 0: a new one.
+    pub row: Row,
+    /// The bytes.
+    pub cid: Cid,
+    /// UIDNEXT before.
+    pub next: u32,
+    /// The deletion that it is.
+    pub deletion: Option<FolderId>,
+}
+
 /// The ledger.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     pub folders: BTreeMap<FolderId, Known>,
     pub rows: BTreeMap<RowId, Row>,
     pub next_row: i64,
+    pub intent: Option<Intent>,
     pub first_pass: bool,
     /// What a person said of held rows.
     pub held_rows: BTreeMap<RowId, Verdict>,
@@ -273,6 +287,22 @@ impl World {
     /// The file of a row, if it is where the row says.
     pub fn row_file(&self, row: &Row) -> Option<&File> {
         self.file(row.folder, &row.place.as_ref()?.file.base)
+    }
+
+    /// The intent is done: its row has this UID.
+    pub fn fulfil(&mut self, intent: Intent, uid: u32) {
+        let mut row = intent.row;
+        row.uid = Uid::new(uid);
+        if row.id == RowId(0) {
+            self.add_row(row);
+        } else {
+            self.ledger.held_rows.remove(&row.id);
+            self.ledger.rows.insert(row.id, row);
+        }
+        if let Some(f) = intent.deletion {
+            *self.ledger.deleted.entry((Side::There, f)).or_default() += 1;
+        }
+        self.ledger.intent = None;
     }
 
     pub fn add_row(&mut self, mut row: Row) -> RowId {
