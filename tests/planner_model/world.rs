@@ -293,6 +293,11 @@ impl World {
     pub fn fulfil(&mut self, intent: Intent, uid: u32) {
         let mut row = intent.row;
         row.uid = Uid::new(uid);
+        // the folder may have been made on the way
+        let validity = self.server.get(&self.name(row.folder)).map(|b| b.validity);
+        if let Some(k) = self.ledger.folders.get_mut(&row.folder) {
+            (k.validity, k.there) = (validity, true);
+        }
         if row.id == RowId(0) {
             self.add_row(row);
         } else {
