@@ -358,6 +358,9 @@ impl Decider<'_> {
                 self.act(&[self.file_folder(file)], Action::KeepAt { row, file });
             }
             Change::CopiedHere { of, file } => {
+                if self.in_hold(file) {
+                    return;
+                }
                 let f = [self.file_folder(file)];
                 if f[0].is_some_and(|f| self.policy_of(f).upload) {
                     self.act_there(&f, Action::CopyThere { of, file });
@@ -393,7 +396,11 @@ impl Decider<'_> {
             Change::AbsentRenumbered { row, arrival } => {
                 self.act(&[self.row_folder(arrival)], Action::StayAbsent { row, arrival });
             }
-            Change::Appeared(file) => self.appeared(file),
+            Change::Appeared(file) => {
+                if !self.in_hold(file) {
+                    self.appeared(file);
+                }
+            }
             Change::Unknown { file, ours } => self.unknown(file, ours),
             Change::VanishedThere { row, twin, epoch } => self.vanished_there(row, twin, epoch),
             Change::VanishedHere(row) => self.vanished_here(row),
@@ -433,12 +440,22 @@ impl Decider<'_> {
             return self.act(&[Some(folder)], Action::KeepFile(file));
         }
         match self.standing.files.get(&file) {
-            Some(Verdict::Approved) => self.appeared(file),
-            Some(Verdict::Rejected) => self.act(&[Some(folder)], Action::KeepFile(file)),
-            Some(Verdict::Open) | None => {
-                self.hold_file(folder, file);
-            }
+            Some(_) if self.in_hold(file) => {}
+            Some(_) => self.appeared(file),
+            None => self.hold_file(folder, file),
         }
+    }
+
+    /// Whether the file was held in an earlier pass and not approved since. It then stays held, or
+    /// stays here; later passes must not take it for new mail.
+    fn in_hold(&mut self, file: FileId) -> bool {
+        let Some(folder) = self.file_folder(file) else { return false };
+        match self.standing.files.get(&file) {
+            Some(Verdict::Open) => self.hold_file(folder, file),
+            Some(Verdict::Rejected) => self.act(&[Some(folder)], Action::KeepFile(file)),
+            Some(Verdict::Approved) | None => return false,
+        }
+        true
     }
 
     fn hold_file(&mut self, folder: FolderId, file: FileId) {

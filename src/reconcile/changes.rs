@@ -1,12 +1,13 @@
 //! The decision tables: for every row, arrival, file and folder, what happened to it.
 
 use super::pairing::{Known, Pairs};
-use super::refiling::Refiled;
+use super::refiling::{Refiled, stays_kept};
 use super::{Change, Folder, Plan, Presence, Trees};
 use crate::model::{Flags, Gone, Row, RowId, SpecialUse, State};
 
 /// Every change once, in the order in which changes are acted on: folders, then what only joins,
-/// then moves and copies, then what brings bytes, then flags, and what takes away last.
+/// then moves and copies, then what brings bytes, then flags, and what takes away last: messages
+/// before the folders that they leave empty.
 pub(super) fn changes(trees: &Trees, pairs: &Pairs, refiled: &Refiled) -> Plan {
     let mut out = Out::default();
     for (id, f) in &trees.folders {
@@ -22,7 +23,8 @@ pub(super) fn changes(trees: &Trees, pairs: &Pairs, refiled: &Refiled) -> Plan {
     }
     files(trees, pairs, refiled, &mut out);
     let mut changes = Vec::new();
-    for part in [out.folders, out.joins, out.moves, out.arrivals, out.flags, out.vanished] {
+    let Out { folders, joins, moves, arrivals, flags, vanished, emptied, .. } = out;
+    for part in [folders, joins, moves, arrivals, flags, vanished, emptied] {
         changes.extend(part);
     }
     Plan { changes, wants: Default::default(), waiting: out.waiting }
@@ -36,6 +38,7 @@ struct Out {
     arrivals: Vec<Change>,
     flags: Vec<Change>,
     vanished: Vec<Change>,
+    emptied: Vec<Change>,
     waiting: u64,
 }
 
@@ -47,9 +50,9 @@ fn folder(id: crate::model::FolderId, f: &Folder, out: &mut Out) {
         (Presence::There, Presence::Never) => out.folders.push(Change::FolderArrived(id)),
         (Presence::Never, Presence::There) => out.folders.push(Change::FolderAppeared(id)),
         (Presence::Vanished, Presence::There) => {
-            out.vanished.push(Change::FolderVanishedThere(id));
+            out.emptied.push(Change::FolderVanishedThere(id));
         }
-        (Presence::There, Presence::Vanished) => out.vanished.push(Change::FolderVanishedHere(id)),
+        (Presence::There, Presence::Vanished) => out.emptied.push(Change::FolderVanishedHere(id)),
         _ => {}
     }
     if let Some(from) = f.pull_from {
@@ -170,7 +173,7 @@ fn files(trees: &Trees, pairs: &Pairs, refiled: &Refiled, out: &mut Out) {
             continue;
         }
         if let Some(of) = refiled.copied.get(id) {
-            let kept = trees.rows.get(of).is_some_and(|r| r.state == State::Kept);
+            let kept = trees.rows.get(of).is_some_and(|r| stays_kept(pairs, r));
             out.moves.push(if kept {
                 Change::MovedKept { row: *of, file: *id }
             } else {

@@ -32,16 +32,20 @@ impl Refiled {
 /// Finds the files' rows: first those whose own file is gone, then those that were copied.
 pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
     let mut out = Refiled::default();
-    // An absent row's file may be put back; a kept one's may be moved.
-    let lost: Vec<&Row> = trees
-        .rows
-        .values()
-        .filter(|r| match r.state {
-            State::Pending => false,
-            State::Synced | State::Kept => trees.missing.contains(&r.id),
-            State::Absent => true,
-        })
-        .collect();
+    // Rows whose file went come first: a file that was only renamed must not go to an equal
+    // message that was deleted here, or its own row looks deleted. A kept row's deletion is
+    // nobody's loss but ours, so it comes second. An absent row's file may be put back.
+    let rank = |r: &Row| match r.state {
+        State::Pending => None,
+        State::Synced => trees.missing.contains(&r.id).then_some(0),
+        State::Kept => trees.missing.contains(&r.id).then_some(1),
+        State::Absent => Some(2),
+    };
+    let mut lost: Vec<(u8, &Row)> =
+        trees.rows.values().filter_map(|r| Some((rank(r)?, r))).collect();
+    lost.sort_by_key(|(rank, r)| (*rank, r.id));
+    let (absent, went): (Vec<_>, Vec<_>) =
+        lost.into_iter().map(|(_, r)| r).partition(|r| r.state == State::Absent);
     let free: Vec<(FileId, &LocalFile)> = trees
         .files
         .iter()
@@ -54,21 +58,24 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
         |r, f| r.folder == f.folder,
         |_, _| true,
     ];
-    for hash in [content as Hash, reader] {
-        for fits in rounds {
-            for (id, f) in &free {
-                if out.is_taken(*id) {
-                    continue;
-                }
-                let Some(want) = hash(&f.identity.content, &f.identity.reader) else { continue };
-                let row = lost.iter().find(|r| {
-                    !out.moved.contains_key(&r.id)
-                        && fits(r, f)
-                        && hash(&r.identity.content, &r.identity.reader) == Some(want)
-                        && !(is_draft(trees, r, f) && r.identity.content != f.identity.content)
-                });
-                if let Some(r) = row {
-                    out.join(r.id, *id);
+    for lost in [went, absent] {
+        for hash in [content as Hash, reader] {
+            for fits in rounds {
+                for (id, f) in &free {
+                    if out.is_taken(*id) {
+                        continue;
+                    }
+                    let want = hash(&f.identity.content, &f.identity.reader);
+                    let row = lost.iter().find(|r| {
+                        !out.moved.contains_key(&r.id)
+                            && fits(r, f)
+                            && want.is_some()
+                            && hash(&r.identity.content, &r.identity.reader) == want
+                            && !(is_draft(trees, r, f) && r.identity.content != f.identity.content)
+                    });
+                    if let Some(r) = row {
+                        out.join(r.id, *id);
+                    }
                 }
             }
         }
@@ -77,8 +84,10 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
         if out.is_taken(*id) {
             continue;
         }
-        if let Some(of) = original(trees, pairs, f) {
-            out.copied.insert(*id, of);
+        if let Some(of) = original(trees, pairs, f)
+            && (stays_kept(pairs, of) || is_copy(trees, of, f))
+        {
+            out.copied.insert(*id, of.id);
         }
     }
     out
@@ -103,9 +112,24 @@ fn is_draft(trees: &Trees, r: &Row, f: &LocalFile) -> bool {
             .any(|x| trees.folders.get(x).is_some_and(super::Folder::is_drafts))
 }
 
+/// Whether the row is `kept`, and the server does not have it again.
+pub(super) fn stays_kept(pairs: &Pairs, row: &Row) -> bool {
+    row.state == State::Kept && !pairs.by_row.contains_key(&row.id)
+}
+
+/// Whether somebody copied the row's file, so that the copy belongs on the server as well. Equal
+/// bytes alone do not say so: a file that stood here before the ledger, or has a name of ours, may
+/// be `kept` mail beside an equal message. A copy by `cp` has its original's name.
+fn is_copy(trees: &Trees, of: &Row, f: &LocalFile) -> bool {
+    let base = &f.place.file.base;
+    !trees.first_pass
+        && (!base.is_ours() || of.place.as_ref().is_some_and(|p| p.file.base == *base))
+}
+
 /// The row whose bytes, the same on both sides, this file has. One on the server goes before a
-/// `kept` one, the same folder before others.
-fn original(trees: &Trees, pairs: &Pairs, f: &LocalFile) -> Option<RowId> {
+/// `kept` one, an equal base name before others, then the same folder.
+fn original<'a>(trees: &'a Trees, pairs: &Pairs, f: &LocalFile) -> Option<&'a Row> {
+    let named = |r: &Row| r.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base);
     trees
         .rows
         .values()
@@ -125,6 +149,5 @@ fn original(trees: &Trees, pairs: &Pairs, f: &LocalFile) -> Option<RowId> {
                 State::Absent => false,
             }
         })
-        .min_by_key(|r| (r.state == State::Kept, r.folder != f.folder, r.id))
-        .map(|r| r.id)
+        .min_by_key(|r| (stays_kept(pairs, r), !named(r), r.folder != f.folder, r.id))
 }
