@@ -43,10 +43,10 @@ impl Describe<'_, '_> {
     }
 
     fn row(&self, id: RowId) -> (String, String) {
-        self.trees.rows.get(&id).map_or_else(
-            || ("?".into(), "?".into()),
-            |r| (self.message(r), self.folder(r.folder)),
-        )
+        self.trees
+            .rows
+            .get(&id)
+            .map_or_else(|| ("?".into(), "?".into()), |r| (self.message(r), self.folder(r.folder)))
     }
 
     fn file(&self, id: FileId) -> (String, String) {

@@ -1,14 +1,14 @@
 //! What waits for a person: the holds in the ledger, the verdicts that policy asks for, and the
 //! window that the brake looks at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::pass::Pass;
 use crate::error::Result;
 use crate::ledger::{
     Action as Done, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side as There,
 };
-use crate::model::{BaseName, FolderId, RowId};
+use crate::model::{BaseName, FolderId};
 use crate::policy::decide::{Decision, Held, HeldKind, Side, Standing, Verdict};
 use crate::reconcile::{FileId, Trees};
 
@@ -18,9 +18,9 @@ const WINDOW: i64 = 24 * 3600;
 /// What policy must know beside the plan.
 pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
     let since = p.now() - WINDOW;
-    let (holds, deleted, sizes) = p.ledger.with(|l| {
-        Ok((l.holds()?, l.deletions_since(since)?, l.folder_sizes_at(since)?))
-    })?;
+    let (holds, deleted, sizes) = p
+        .ledger
+        .with(|l| Ok((l.holds()?, l.deletions_since(since)?, l.folder_sizes_at(since)?)))?;
     let mut s = Standing { sizes, trash: p.trash(), ..Standing::default() };
     for (side, folder, n) in deleted {
         let side = match side {
@@ -43,14 +43,16 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
             } else if let Some(base) = &item.base
                 && let Some(file) = by_name.get(&(item.folder, base))
             {
-                s.files.insert(*file, verdict);
+                if hold.kind == HoldKind::Refused && verdict == Verdict::Open {
+                    s.refused.insert(*file);
+                } else {
+                    s.files.insert(*file, verdict);
+                }
             }
         }
     }
     // what the server refused in this pass is not tried again in it
-    for file in p.refused.keys() {
-        s.files.entry(*file).or_insert(Verdict::Open);
-    }
+    s.refused.extend(p.refused.keys());
     for (id, f) in &p.folders {
         if let Some(why) = &f.closed {
             s.closed.insert(*id, why.clone());
@@ -79,14 +81,13 @@ pub fn record(p: &mut Pass<'_>, trees: &Trees, decision: &Decision) -> Result<()
     }
     p.report.held = wanted.iter().map(|h| h.items.len() as u64).sum();
     let existing = p.ledger.with(|l| l.holds())?;
-    let acted: BTreeSet<RowId> = BTreeSet::new();
     let stale: Vec<HoldId> = existing
         .iter()
         .filter(|h| match h.state {
             HoldState::Open => !wanted.iter().any(|w| w.kind == h.kind && w.folder == h.folder),
             // the verdict stays while anything of it is still to be done
             HoldState::Approved | HoldState::Rejected => {
-                !h.items.iter().any(|i| still_there(p, trees, i, &acted))
+                !h.items.iter().any(|i| still_there(p, trees, i))
             }
         })
         .map(|h| h.id)
@@ -120,18 +121,15 @@ pub fn record(p: &mut Pass<'_>, trees: &Trees, decision: &Decision) -> Result<()
     })
 }
 
-fn still_there(p: &Pass<'_>, trees: &Trees, item: &HoldItem, acted: &BTreeSet<RowId>) -> bool {
+fn still_there(p: &Pass<'_>, trees: &Trees, item: &HoldItem) -> bool {
     match (&item.row, &item.base) {
         (Some(row), _) => {
-            !acted.contains(row)
-                && trees.rows.get(row).is_some_and(|r| {
-                    p.missing.contains(row) || r.gone.is_some()
-                })
+            let row = trees.rows.get(row);
+            row.is_some_and(|r| p.missing.contains(&r.id) || r.gone.is_some())
         }
-        (None, Some(base)) => trees
-            .files
-            .values()
-            .any(|f| f.folder == item.folder && f.place.file.base == *base),
+        (None, Some(base)) => {
+            trees.files.values().any(|f| f.folder == item.folder && f.place.file.base == *base)
+        }
         (None, None) => false,
     }
 }
@@ -179,13 +177,15 @@ fn file_items(trees: &Trees, files: &[FileId]) -> Vec<HoldItem> {
 fn refused(p: &Pass<'_>, trees: &Trees) -> Option<Hold> {
     let mut files: Vec<FileId> = p.refused.keys().copied().collect();
     let before = p.ledger.with(|l| l.holds()).unwrap_or_default();
-    let before = before.iter().filter(|h| h.kind == HoldKind::Refused && h.state == HoldState::Open);
+    let before =
+        before.iter().filter(|h| h.kind == HoldKind::Refused && h.state == HoldState::Open);
     let mut reason = p.refused.values().next().cloned().unwrap_or_default();
     for hold in before {
         reason.clone_from(&hold.reason);
         for item in &hold.items {
             files.extend(trees.files.iter().filter_map(|(id, f)| {
-                let same = item.base.as_ref() == Some(&f.place.file.base) && item.folder == f.folder;
+                let same =
+                    item.base.as_ref() == Some(&f.place.file.base) && item.folder == f.folder;
                 (same && !p.refused.contains_key(id)).then_some(*id)
             }));
         }

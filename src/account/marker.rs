@@ -78,11 +78,15 @@ impl Refused {
         match self {
             Self::NoLine => Error::account(
                 Kind::Maildir,
-                format!("the maildir {root} is not the one that was synced: its .mailkeep does \
-                         not name this account"),
+                format!(
+                    "the maildir {root} is not the one that was synced: its .mailkeep does \
+                         not name this account"
+                ),
             )
-            .next("is its filesystem mounted? If the maildir is to be filled anew, move the \
-                   account's ledger away from the state directory; nothing was touched"),
+            .next(
+                "is its filesystem mounted? If the maildir is to be filled anew, move the \
+                   account's ledger away from the state directory; nothing was touched",
+            ),
             Self::OtherHost(host) => Error::account(
                 Kind::Maildir,
                 format!("the maildir {root} belongs to mailkeep on the host {host}"),
@@ -125,14 +129,10 @@ impl Guard {
             meta.generation += 1;
             meta.closed = false;
             meta.host.clone_from(&self.host);
-            if meta.created.is_none() {
-                meta.created = Some(super::clock::unix_now());
-            }
             l.write(|tx| tx.set_meta(&meta))?;
             Ok(meta)
         })?;
-        let line =
-            Line { ledger: meta.id, generation: meta.generation, host: self.host.clone() };
+        let line = Line { ledger: meta.id, generation: meta.generation, host: self.host.clone() };
         marker::write(&self.root, &self.account, Some(&line))?;
         ledger.with(|l| {
             let mut meta = l.meta()?;
@@ -180,7 +180,9 @@ mod tests {
         assert_eq!(compare(new, Some(&line(9, 3)), "here", false), Ok(Standing::Lost));
         let away = compare(claim(4, true), Some(&line(7, 4)), "there", false);
         assert_eq!(away, Err(Refused::OtherHost("here".into())));
-        assert_eq!(compare(claim(4, true), Some(&line(7, 4)), "there", true),
-                   Ok(Standing::Together));
+        assert_eq!(
+            compare(claim(4, true), Some(&line(7, 4)), "there", true),
+            Ok(Standing::Together)
+        );
     }
 }

@@ -1,4 +1,22 @@
-//! One account: what a pass over it is asked to do, and what it reports.
+//! One account: what a pass over it is asked to do, what it does, and what it reports.
+//!
+//! Reading order: `start` (locks, root marker, ledger, login), `pass` (the rounds), `observe`,
+//! then [`crate::reconcile`], [`crate::policy`] and [`crate::executor`]; `holds`, `resolve`
+//! (intents) and `describe` (dry run) beside them.
+
+pub mod clock;
+mod connect;
+mod describe;
+mod holds;
+mod marker;
+mod observe;
+pub mod pass;
+mod resolve;
+mod start;
+
+pub use connect::connect;
+pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending};
+pub use start::pass;
 
 use std::fmt;
 

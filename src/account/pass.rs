@@ -10,7 +10,7 @@ use super::{PassOptions, PassReport, holds, observe, resolve};
 use crate::config::Account;
 use crate::error::{Error, Kind, Result, Scope};
 use crate::executor;
-use crate::imap::{Listed, PermanentFlags, Session, Status};
+use crate::imap::{PermanentFlags, Session, Status};
 use crate::ledger::{FolderRecord, Ledger};
 use crate::maildir::{DirSignature, Durability, KeywordMap, Maildir, NamesDigest};
 use crate::model::{BaseName, FolderId, FolderName, RowId, SpecialUse, Uid};
@@ -200,8 +200,12 @@ pub struct Pass<'a> {
     pub waiting: BTreeMap<(FolderId, String), u64>,
     /// When the pass began, Unix seconds.
     pub started: i64,
-    /// UIDs whose body could not be had in this pass.
+    /// Rows whose body could not be had in this pass.
     pub unfetchable: BTreeSet<RowId>,
+    /// Files that the server refused for good in this pass, and what it said.
+    pub refused: BTreeMap<FileId, String>,
+    /// Until when an interrupted command may still be finished by the server, Unix seconds.
+    pub wait_until: Option<i64>,
 }
 
 impl Pass<'_> {
@@ -260,8 +264,7 @@ impl Pass<'_> {
 
     /// The folder that deleted messages are moved to.
     pub fn trash(&self) -> Option<FolderId> {
-        let there =
-            |f: &FolderState| f.server == Presence::There || f.server == Presence::Never;
+        let there = |f: &FolderState| f.server == Presence::There || f.server == Presence::Never;
         self.folders
             .iter()
             .find(|(_, f)| f.is_trash() && f.server == Presence::There)
@@ -302,8 +305,11 @@ impl Pass<'_> {
     fn epoch_changed(&mut self, id: FolderId) -> Error {
         self.look_again = true;
         let name = self.folder(id).map_or_else(|_| String::new(), |f| f.rec.name.to_string());
-        Error::folder(Kind::Raced, format!("folder {name}: its UIDVALIDITY changed during the pass"))
-            .next("its messages are paired again; nothing was lost")
+        Error::folder(
+            Kind::Raced,
+            format!("folder {name}: its UIDVALIDITY changed during the pass"),
+        )
+        .next("its messages are paired again; nothing was lost")
     }
 
     /// Opens a folder on the server. Its UIDVALIDITY is the caller's to compare.
@@ -323,9 +329,8 @@ impl Pass<'_> {
         let f = self.folder_mut(id)?;
         f.permanent = Some(selected.permanent.clone());
         if write {
-            f.closed = selected
-                .read_only
-                .then(|| "the server opens this folder read-only".to_owned());
+            f.closed =
+                selected.read_only.then(|| "the server opens this folder read-only".to_owned());
         }
         Ok(selected)
     }
@@ -427,17 +432,12 @@ async fn planned(p: &mut Pass<'_>) -> Result<(Trees, reconcile::Plan)> {
         if hashed == 0 {
             return Err(Error::account(
                 Kind::Protocol,
-                format!("{known} messages cannot be told apart without their content, and the \
-                         server does not give it"),
+                format!(
+                    "{known} messages cannot be told apart without their content, and the \
+                         server does not give it"
+                ),
             )
             .next("sync again later; nothing was changed"));
         }
     }
-}
-
-/// How the server lists a folder, for `check --connect`.
-pub fn describe_listed(l: &Listed) -> String {
-    let messages = l.status.as_ref().map_or_else(String::new, |s| format!("{} messages", s.messages));
-    let special = l.special_use.map_or("", SpecialUse::attribute);
-    format!("{:40} {special:10} {messages}", l.name.to_string())
 }

@@ -27,7 +27,7 @@ pub(super) fn run(
             screen.data(line)?;
         }
         if connect {
-            match on_this_thread(super::engine::connect(account)) {
+            match on_this_thread(crate::account::connect(account)) {
                 Ok(lines) => {
                     for line in lines {
                         screen.data(format_args!("  {line}"))?;

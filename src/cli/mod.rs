@@ -4,7 +4,6 @@
 
 mod check;
 mod decide;
-mod engine;
 mod history;
 mod kept;
 mod log;
@@ -64,7 +63,7 @@ fn run(cli: &Cli, screen: &Screen) -> Result<Exit> {
             let options =
                 PassOptions { folders: folders.clone(), dry_run: *dry_run, take_over: *take_over };
             let accounts = select::accounts(&config, accounts)?;
-            run_accounts(&config, &accounts, &options, screen, &engine::pass)
+            run_accounts(&config, &accounts, &options, screen, &crate::account::pass)
         }
         Command::Status { json: true } => status::json(&config, &invocation(cli), screen),
         Command::Status { json: false } => status::human(&config, &invocation(cli), screen),

@@ -243,14 +243,14 @@ fn command(account: &Account, hold: &Hold, invocation: &str, verb: &str) -> Stri
 /// What is held, in words.
 pub(super) fn count(kind: HoldKind, n: usize) -> String {
     let (one, many) = match kind {
-        HoldKind::LocalDeletions => ("deletion here", "deletions here"),
-        HoldKind::RemoteDeletions | HoldKind::NoTrash => {
-            ("deletion on the server", "deletions on the server")
+        HoldKind::LocalDeletions | HoldKind::NoTrash => {
+            ("message removed here", "messages removed here")
+        }
+        HoldKind::RemoteDeletions => {
+            ("message gone from the server", "messages gone from the server")
         }
         HoldKind::UnknownFiles => ("file of unknown origin", "files of unknown origin"),
-        HoldKind::Intent => {
-            ("unfinished upload, copy or move", "unfinished uploads, copies or moves")
-        }
+        HoldKind::Refused => ("upload that the server refused", "uploads that the server refused"),
     };
     format!("{n} {}", if n == 1 { one } else { many })
 }
@@ -259,20 +259,20 @@ pub(super) fn count(kind: HoldKind, n: usize) -> String {
 pub(super) fn outcome(kind: HoldKind, decided: HoldState) -> &'static str {
     match (decided, kind) {
         (HoldState::Open, _) => "nothing, until it is decided",
-        (HoldState::Approved, HoldKind::LocalDeletions) => "deletes the files here too",
-        (HoldState::Approved, HoldKind::RemoteDeletions) => "deletes the messages there too",
+        (HoldState::Approved, HoldKind::LocalDeletions) => {
+            "deletes the messages on the server too"
+        }
+        (HoldState::Approved, HoldKind::RemoteDeletions) => "deletes the files here too",
         (HoldState::Approved, HoldKind::NoTrash) => {
             "deletes the messages there for good, where there still is no trash"
         }
         (HoldState::Approved, HoldKind::UnknownFiles) => "sends the files to the server",
-        (HoldState::Approved, HoldKind::Intent) => {
-            "does it again, though the server may have done it already"
-        }
-        (HoldState::Rejected, HoldKind::RemoteDeletions | HoldKind::NoTrash) => {
+        (HoldState::Approved, HoldKind::Refused) => "tries to send the files again",
+        (HoldState::Rejected, HoldKind::LocalDeletions | HoldKind::NoTrash) => {
             "fetches the messages again"
         }
-        (HoldState::Rejected, HoldKind::LocalDeletions) => "leaves the files here, as kept",
-        (HoldState::Rejected, HoldKind::UnknownFiles | HoldKind::Intent) => {
+        (HoldState::Rejected, HoldKind::RemoteDeletions) => "leaves the files here, as kept",
+        (HoldState::Rejected, HoldKind::UnknownFiles | HoldKind::Refused) => {
             "leaves the files here only, as kept"
         }
     }

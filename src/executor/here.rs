@@ -44,7 +44,8 @@ pub fn remove_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     }
     let name = p.folder(id)?.rec.name.clone();
     p.maildir.remove_folder(&name)?;
-    let entry = journal::in_folder(p, Done::FolderRemove, Side::Here, id, "it is gone from the server");
+    let entry =
+        journal::in_folder(p, Done::FolderRemove, Side::Here, id, "it is gone from the server");
     p.write(|tx| {
         tx.journal(&entry)?;
         tx.forget_folder(id)
@@ -245,7 +246,8 @@ fn set_one(
     if row.agreed.has(SystemFlags::DELETED) && !merged.has(SystemFlags::DELETED) {
         flags = flags.without(SystemFlags::DELETED);
     }
-    let place = place_for(&p.folder(row.folder)?.keywords, &old.file.base, &flags, Some((&old, true)));
+    let place =
+        place_for(&p.folder(row.folder)?.keywords, &old.file.base, &flags, Some((&old, true)));
     let renamed = place != old;
     if renamed {
         rename(p, row.folder, &old, row.folder, &place)?;

@@ -80,10 +80,7 @@ async fn fetch_all(
         .filter_map(|(id, instead)| trees.rows.get(id).map(|r| (r.folder, (r, *instead))));
     let rows = by_folder(rows);
     let expected: u64 = rows.values().map(|r| r.len() as u64).sum::<u64>()
-        + pulls
-            .iter()
-            .filter_map(|(id, _)| p.folders.get(id)?.fresh?.count)
-            .sum::<u64>();
+        + pulls.iter().filter_map(|(id, _)| p.folders.get(id)?.fresh?.count).sum::<u64>();
     p.progress.begin(expected);
     for (folder, rows) in rows {
         let jobs: BTreeMap<Uid, (Row, Option<RowId>)> = rows
@@ -114,8 +111,7 @@ async fn pull(
     p.select(folder, true).await?;
     let listed = p.session.uids().await?;
     let known = p.ledger.with(|l| l.uid_set(folder))?;
-    let set: UidSet =
-        listed.iter().filter(|u| *u >= from && !known.contains(*u)).collect();
+    let set: UidSet = listed.iter().filter(|u| *u >= from && !known.contains(*u)).collect();
     let cursor = Cursor { folder, modseq: fresh.modseq };
     fetch(p, folder, set, BTreeMap::new(), Some(cursor), line).await?;
     Ok(Some(Pulled { uidnext: fresh.uidnext, modseq: fresh.modseq, listed }))
@@ -138,12 +134,7 @@ async fn fetch(
     }
     let f = p.folder(folder)?;
     p.progress.folder(&f.rec.name);
-    let ctx = Arc::new(Target {
-        folder,
-        name: f.rec.name.clone(),
-        dir: f.dir.clone(),
-        cursor,
-    });
+    let ctx = Arc::new(Target { folder, name: f.rec.name.clone(), dir: f.dir.clone(), cursor });
     let mut sink = Sink {
         target: ctx,
         keep: f.policy.remote_delete == RemoteDelete::Keep,
@@ -220,9 +211,7 @@ async fn complete(p: &mut Pass<'_>, id: FolderId, pulled: Pulled) -> Result<()> 
     f.fresh = None;
     let rows: Vec<Row> = missing
         .into_iter()
-        .map(|u| {
-            crate::account::observe_pending(id, u, Flags::default(), Identity::default())
-        })
+        .map(|u| crate::account::observe_pending(id, u, Flags::default(), Identity::default()))
         .collect();
     let first = !rows.is_empty();
     p.write_folder(id, |tx| {
@@ -433,8 +422,9 @@ impl Pipeline {
         let writer = std::thread::spawn(move || write(&from_network, &to_committer, &fail));
         let (ledger, durability) = (p.ledger.clone(), p.durability.clone());
         let (fail, landed) = (failure.clone(), done.clone());
-        let committer =
-            std::thread::spawn(move || commit_all(&from_writer, &ledger, &durability, &fail, &landed));
+        let committer = std::thread::spawn(move || {
+            commit_all(&from_writer, &ledger, &durability, &fail, &landed)
+        });
         Self {
             to_writer: Some(to_writer),
             in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),

@@ -52,7 +52,8 @@ pub async fn remove_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     p.open = None;
     p.guard.open(&p.ledger)?;
     if p.session.delete_if_empty(&wire).await? {
-        let entry = journal::in_folder(p, Done::FolderRemove, Side::There, id, "it was removed here");
+        let entry =
+            journal::in_folder(p, Done::FolderRemove, Side::There, id, "it was removed here");
         p.write(|tx| {
             tx.journal(&entry)?;
             tx.forget_folder(id)
@@ -163,11 +164,7 @@ pub(super) fn settle_intents(p: &mut Pass<'_>, ids: &[IntentId]) -> Result<()> {
 
 /// Moves messages on the server to where their files are; a file that only has another name in the
 /// same folder costs nothing.
-pub async fn move_messages(
-    p: &mut Pass<'_>,
-    trees: &Trees,
-    all: &[(RowId, FileId)],
-) -> Result<()> {
+pub async fn move_messages(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileId)]) -> Result<()> {
     let mut groups: BTreeMap<(FolderId, FolderId), Vec<(Row, FileId)>> = BTreeMap::new();
     for (id, file) in all {
         let Some(f) = trees.files.get(file) else { continue };
@@ -319,11 +316,7 @@ pub(super) fn refused(p: &mut Pass<'_>, folder: FolderId, e: Error) -> Result<()
 }
 
 /// Copies on the server what was copied here.
-pub async fn copy_messages(
-    p: &mut Pass<'_>,
-    trees: &Trees,
-    all: &[(RowId, FileId)],
-) -> Result<()> {
+pub async fn copy_messages(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileId)]) -> Result<()> {
     let mut groups: BTreeMap<(FolderId, FolderId), Vec<(Row, FileId)>> = BTreeMap::new();
     for (of, file) in all {
         let (Some(f), Some(row)) = (trees.files.get(file), p.ledger.with(|l| l.row(*of))?) else {
@@ -432,11 +425,7 @@ pub async fn store_flags(
     Ok(())
 }
 
-async fn store_folder(
-    p: &mut Pass<'_>,
-    folder: FolderId,
-    rows: Vec<(Row, Flags)>,
-) -> Result<()> {
+async fn store_folder(p: &mut Pass<'_>, folder: FolderId, rows: Vec<(Row, Flags)>) -> Result<()> {
     p.select_known(folder).await?;
     let permanent = p.folder(folder)?.permanent.clone().unwrap_or_default();
     let mut groups: BTreeMap<(String, String), (Flags, Flags, UidSet)> = BTreeMap::new();
@@ -472,19 +461,14 @@ async fn store_folder(
 }
 
 /// Expunges the originals of messages whose copies are there.
-pub async fn finish_moves(
-    p: &mut Pass<'_>,
-    _trees: &Trees,
-    all: &[(RowId, RowId)],
-) -> Result<()> {
+pub async fn finish_moves(p: &mut Pass<'_>, _trees: &Trees, all: &[(RowId, RowId)]) -> Result<()> {
     let mut rows = Vec::new();
     for (id, copy) in all {
         let (row, copy) = (p.row(*id)?, p.row(*copy)?);
         rows.push((row.folder, (row, copy)));
     }
     for (folder, rows) in by_folder(rows) {
-        let copies: BTreeMap<RowId, Row> =
-            rows.iter().map(|(r, c)| (r.id, c.clone())).collect();
+        let copies: BTreeMap<RowId, Row> = rows.iter().map(|(r, c)| (r.id, c.clone())).collect();
         let rows = rows.into_iter().map(|(r, _)| (r, false)).collect();
         let finished = expunge_folder(p, folder, rows, Some(&copies)).await;
         p.each(finished)?;

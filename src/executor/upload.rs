@@ -52,8 +52,11 @@ async fn batch(p: &mut Pass<'_>, folder: FolderId, files: &[(FileId, &LocalFile)
         if limit.is_some_and(|most| f.identity.wire_size > most) {
             let e = Error::message(
                 Kind::Refused,
-                format!("{} is larger than the server takes ({} bytes)", path.display(),
-                        limit.unwrap_or_default()),
+                format!(
+                    "{} is larger than the server takes ({} bytes)",
+                    path.display(),
+                    limit.unwrap_or_default()
+                ),
             )
             .next("it stays here; reject the hold to keep it here only");
             p.refuse_file(*id, e)?;
@@ -246,7 +249,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m");
         std::fs::write(&path, bytes).unwrap();
-        let mut s = Source { files: vec![(path.clone(), maildir::stat(&path).unwrap())], ..Source::default() };
+        let mut s = Source {
+            files: vec![(path.clone(), maildir::stat(&path).unwrap())],
+            ..Source::default()
+        };
         let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
         rt.block_on(async {
             s.open(0).await.unwrap();

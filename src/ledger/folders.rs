@@ -253,6 +253,25 @@ impl Tx<'_> {
         })
     }
 
+    /// The ledger turned out to be older or younger than the maildir. What it says of `kept` and
+    /// `absent` messages stays as a hint; everything else is to be paired again. How many rows that
+    /// were.
+    pub fn distrust(&mut self) -> Result<u64> {
+        self.run(|c| {
+            let dropped = run(c, "DELETE FROM messages WHERE state IN (0, 1)", [])?;
+            let hints =
+                run(c, "UPDATE messages SET uid = 0, gone = 2, dirty = 1 WHERE state = 3", [])?;
+            run(c, "DELETE FROM intents", [])?;
+            run(
+                c,
+                "UPDATE folders SET uidvalidity = 0, uidnext = 0, modseq = 0, messages = 0, \
+                 signature = x'', digest = x'', last_full_scan = 0",
+                [],
+            )?;
+            Ok(dropped + hints)
+        })
+    }
+
     /// Notes at the end of a pass how large the folders are, where that changed. Notes that no
     /// window of 24 hours can reach any more are removed.
     pub fn note_sizes(&mut self, at: i64) -> Result<()> {

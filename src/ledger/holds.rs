@@ -15,16 +15,16 @@ pub struct HoldId(pub i64);
 words!(
     /// What is held.
     HoldKind {
-        /// Removals of files here, which would follow the server.
+        /// Removals of files here, which the server would follow.
         LocalDeletions = "local-deletions",
-        /// Removals of messages on the server, which would follow the maildir.
+        /// Removals of messages on the server, which the maildir would follow.
         RemoteDeletions = "remote-deletions",
         /// Files of unknown origin, which would be uploaded.
         UnknownFiles = "unknown-files",
         /// Removals that need a `\Trash`, where there is none.
         NoTrash = "no-trash",
-        /// An upload, copy or move of which nobody knows whether the server did it.
-        Intent = "intent",
+        /// Uploads that the server refused for good.
+        Refused = "refused",
     }
 );
 

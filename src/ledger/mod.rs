@@ -74,6 +74,15 @@ impl Ledger {
 }
 
 impl View {
+    /// Writes a copy of the whole ledger, as it stands, to a path where no file is yet.
+    pub fn copy_to(&self, path: &Path) -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        self.run(|c| {
+            c.execute("VACUUM INTO ?1", [path.as_os_str().as_bytes()])?;
+            Ok(())
+        })
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -34,6 +34,8 @@ pub struct Standing {
     pub rows: BTreeMap<RowId, Verdict>,
     /// Files in a hold, likewise.
     pub files: BTreeMap<FileId, Verdict>,
+    /// Files that the server refused for good, and about which nothing was said yet.
+    pub refused: BTreeSet<FileId>,
     /// Deletions of the last 24 hours that no person approved.
     pub deleted: BTreeMap<(Side, FolderId), u64>,
     /// Messages by folder as that window began.
@@ -206,7 +208,7 @@ pub enum HeldKind {
 pub struct Held {
     /// Why.
     pub kind: HeldKind,
-    /// The folder.
+    /// The folder of the first of them.
     pub folder: FolderId,
     /// The rows.
     pub rows: Vec<RowId>,
@@ -427,6 +429,14 @@ impl Decider<'_> {
 
     fn appeared(&mut self, file: FileId) {
         let f = [self.file_folder(file)];
+        if self.standing.refused.contains(&file) {
+            return;
+        }
+        match (self.standing.files.get(&file), f[0]) {
+            (Some(Verdict::Open), Some(folder)) => return self.hold_file(folder, file),
+            (Some(Verdict::Rejected), _) => return self.act(&f, Action::KeepFile(file)),
+            _ => {}
+        }
         if f[0].is_some_and(|f| self.policy_of(f).upload) {
             self.act_there(&f, Action::Upload(file));
         } else {
@@ -459,11 +469,7 @@ impl Decider<'_> {
     }
 
     fn hold_file(&mut self, folder: FolderId, file: FileId) {
-        let at = self
-            .out
-            .held
-            .iter_mut()
-            .find(|h| h.kind == HeldKind::UnknownFiles && h.folder == folder);
+        let at = self.out.held.iter_mut().find(|h| h.kind == HeldKind::UnknownFiles);
         match at {
             Some(h) => h.files.push(file),
             None => self.out.held.push(Held {
@@ -526,6 +532,8 @@ impl Decider<'_> {
         let action = match (expunge, self.standing.trash) {
             (true, _) => Action::ExpungeThere { row: id, approved },
             (false, Some(trash)) => Action::TrashThere { row: id, trash, approved },
+            // a person said to delete them all the same
+            (false, None) if approved => Action::ExpungeThere { row: id, approved },
             (false, None) => return self.hold(HeldKind::NoTrash, folder, id),
         };
         if let Some(key) = self.closed(&[Some(folder)]) {
@@ -540,7 +548,7 @@ impl Decider<'_> {
     }
 
     fn hold(&mut self, kind: HeldKind, folder: FolderId, row: RowId) {
-        if let Some(h) = self.out.held.iter_mut().find(|h| h.kind == kind && h.folder == folder) {
+        if let Some(h) = self.out.held.iter_mut().find(|h| h.kind == kind) {
             h.rows.push(row);
             return;
         }
@@ -555,7 +563,8 @@ impl Decider<'_> {
             }
             HeldKind::NoTrash => {
                 "messages were removed here, and the server marks no folder as \\Trash; set \
-                 policy.trash to a folder of the server, or reject to fetch them again"
+                 policy.trash to a folder of the server; approve expunges them, reject fetches them \
+                 again"
             }
             HeldKind::UnknownFiles => "",
         };

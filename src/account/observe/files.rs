@@ -8,7 +8,7 @@ use super::super::pass::Pass;
 use super::local::read_flags;
 use crate::error::{Kind, Result, Scope};
 use crate::maildir::{self, FileStat, place_path};
-use crate::model::{BaseName, FileName, FolderId, Flags, Identity, Place, Row};
+use crate::model::{BaseName, FileName, Flags, FolderId, Identity, Place, Row};
 use crate::policy::LocalDelete;
 use crate::reconcile::{FileId, LocalFile};
 
@@ -72,8 +72,7 @@ async fn one(p: &Pass<'_>, folder: FolderId, place: &Place) -> Result<(LocalFile
         tokio::time::sleep(Duration::from_secs(wait.min(3))).await;
     }
     let read = maildir::identify(&path)?;
-    let may_delete =
-        f.policy.local_delete == LocalDelete::Mirror && !p.session.caps().labels;
+    let may_delete = f.policy.local_delete == LocalDelete::Mirror && !p.session.caps().labels;
     let flags = read_flags(&f.keywords, f.letters_void, place, &Flags::default(), may_delete);
     let identity = Identity {
         content: Some(read.digest.content),
@@ -98,8 +97,7 @@ fn doubled(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<bool>
         let path = place_path(&p.folder(folder)?.dir, &place);
         if place != file.place && maildir::stat(&path).is_ok() {
             let read = maildir::identify(&path)?;
-            let identity =
-                Identity { content: Some(read.digest.content), ..row.identity.clone() };
+            let identity = Identity { content: Some(read.digest.content), ..row.identity.clone() };
             twin = Some((Some(row), place, identity));
         }
     }
@@ -129,10 +127,8 @@ fn rename_apart(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<
     let Some(base) = BaseName::new(text.trim_end_matches(".mailkeep").as_bytes()) else {
         return Ok(());
     };
-    let to = Place {
-        sub: file.place.sub,
-        file: FileName::from_parts(base, file.place.file.suffix()),
-    };
+    let to =
+        Place { sub: file.place.sub, file: FileName::from_parts(base, file.place.file.suffix()) };
     crate::executor::here::rename(p, folder, &file.place, folder, &to)?;
     crate::executor::here::sync(p, &[folder])
 }

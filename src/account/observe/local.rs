@@ -30,8 +30,8 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
     for name in &on_disk {
         if p.folder_named(name).is_none() {
             let id = p.add_folder(name)?;
-            let f = p.folder_mut(id)?;
-            f.selected = p.account.policy.selects(name, None, false);
+            let selected = p.account.policy.selects(name, None, false);
+            p.folder_mut(id)?.selected = selected;
         }
     }
     let ids: Vec<FolderId> = p.folders.keys().copied().collect();
@@ -167,7 +167,8 @@ pub(super) fn sync_keywords(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
             tracing::warn!(
                 "{}: the keywords of folder {} were lost or changed; they are restored from the \
                  ledger",
-                p.account.name, f.rec.name
+                p.account.name,
+                f.rec.name
             );
             maildir::keywords::save(&f.dir, &f.keywords)?;
         }
@@ -299,15 +300,19 @@ async fn confirm(
             }
         }
         let still: BTreeSet<_> = p.maildir.folders()?.into_iter().collect();
-        steady &= p.folders.values().filter(|f| f.selected).all(|f| {
-            still.contains(&f.rec.name) == (f.disk == Presence::There)
-        });
+        steady &= p
+            .folders
+            .values()
+            .filter(|f| f.selected)
+            .all(|f| still.contains(&f.rec.name) == (f.disk == Presence::There));
         if steady || lost.is_empty() {
             return Ok(());
         }
     }
-    tracing::info!("{}: the maildir keeps changing; what is missing is looked at again later",
-                   p.account.name);
+    tracing::info!(
+        "{}: the maildir keeps changing; what is missing is looked at again later",
+        p.account.name
+    );
     for id in lost.keys() {
         if let Some(f) = p.folders.get_mut(id) {
             f.unsettled = true;

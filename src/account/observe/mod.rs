@@ -8,6 +8,6 @@ mod server;
 mod trees;
 
 pub use local::{finish, maildir};
-pub use news::{contents, news};
-pub use server::{server, server_moved_on};
+pub use news::{contents, news, pending};
+pub use server::{as_observed, server, server_moved_on};
 pub use trees::trees;

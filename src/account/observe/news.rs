@@ -14,8 +14,12 @@ use crate::reconcile::Trees;
 
 /// Learns what new messages are, where that matters.
 pub async fn news(p: &mut Pass<'_>) -> Result<()> {
-    let ids: Vec<FolderId> =
-        p.folders.iter().filter(|(_, f)| f.fresh.is_some() && f.selected).map(|(i, _)| *i).collect();
+    let ids: Vec<FolderId> = p
+        .folders
+        .iter()
+        .filter(|(_, f)| f.fresh.is_some() && f.selected)
+        .map(|(i, _)| *i)
+        .collect();
     if ids.is_empty() || !pairable(p)? {
         return Ok(());
     }
@@ -87,11 +91,9 @@ fn advance(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, last: Option<Uid>) -> R
     let exists = p.session.exists();
     let f = p.folder_mut(id)?;
     let past = last.map(|u| u.next().unwrap_or(Uid::MAX));
-    f.rec.uidnext = Some([Some(fresh.from), past, fresh.uidnext]
-        .into_iter()
-        .flatten()
-        .max()
-        .unwrap_or(fresh.from));
+    f.rec.uidnext = Some(
+        [Some(fresh.from), past, fresh.uidnext].into_iter().flatten().max().unwrap_or(fresh.from),
+    );
     f.rec.modseq = fresh.modseq;
     f.rec.messages = exists;
     f.fresh = None;

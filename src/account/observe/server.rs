@@ -81,7 +81,7 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     f.failed.clone_from(&l.status_error);
     let before = f.rec.clone();
     f.rec.wire = Some(l.wire.clone());
-    f.rec.separator = l.separator;
+    f.rec.separator = l.separator.map(char::from);
     f.rec.special_use = l.special_use;
     f.rec.mailbox_id.clone_from(&l.mailbox_id);
     f.rec.on_server = true;
@@ -257,7 +257,10 @@ fn agree(p: &Pass<'_>, id: FolderId, listed: &UidSet) -> Result<()> {
     let name = &p.folder(id)?.rec.name;
     Err(Error::folder(
         Kind::Protocol,
-        format!("folder {name}: the server lists {} messages and says that it has {exists}", listed.len()),
+        format!(
+            "folder {name}: the server lists {} messages and says that it has {exists}",
+            listed.len()
+        ),
     )
     .next("nothing there was taken for deleted; sync again"))
 }
@@ -281,8 +284,11 @@ fn epoch(p: &mut Pass<'_>, id: FolderId, selected: &Selected) -> Result<()> {
         f.rec.modseq = None;
         f.rec.messages = 0;
         if had {
-            tracing::warn!("{}: all UIDs of {} are new; its messages are paired again",
-                           p.account.name, p.folder(id)?.rec.name);
+            tracing::warn!(
+                "{}: all UIDs of {} are new; its messages are paired again",
+                p.account.name,
+                p.folder(id)?.rec.name
+            );
             p.write_folder(id, |tx| tx.mark_epoch(id).map(|_| ()))?;
         }
     }
@@ -328,8 +334,7 @@ async fn commit_seen(
     }
     // a UID below the cursor that no row knows was missed by an interrupted pull
     let from = missed.filter(|u| *u < from).unwrap_or(from);
-    let fresh =
-        Fresh { from, count, modseq: selected.modseq, uidnext: selected.uidnext };
+    let fresh = Fresh { from, count, modseq: selected.modseq, uidnext: selected.uidnext };
     nothing_or(p, id, fresh, selected)
 }
 
@@ -390,7 +395,7 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
 
 /// The flags that the server shows, with what it cannot say, or shall not say here, taken from what
 /// was agreed on.
-pub(super) fn as_observed(
+pub fn as_observed(
     flags: &Flags,
     agreed: &Flags,
     keep: bool,
@@ -410,4 +415,3 @@ pub(super) fn as_observed(
 fn minus(a: &UidSet, b: &UidSet) -> UidSet {
     a.iter().filter(|u| !b.contains(*u)).collect()
 }
-

@@ -71,9 +71,9 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
     rows.retain(|_, r| {
         let observed = p.folders.get(&r.folder).is_some_and(|f| f.selected);
         let failed = r.state == State::Pending
-            && p.folders.get(&r.folder).is_some_and(|f| {
-                f.failed.is_some() || f.server != Presence::There
-            });
+            && p.folders
+                .get(&r.folder)
+                .is_some_and(|f| f.failed.is_some() || f.server != Presence::There);
         observed && !failed && !p.unfetchable.contains(&r.id)
     });
     Ok(Trees {
