@@ -31,6 +31,8 @@ pub enum Kind {
     Refused,
     /// A local file or directory.
     Io,
+    /// The name is taken: choose another one. Nothing was overwritten.
+    Exists,
     /// No space left on a local filesystem.
     DiskFull,
     /// A local file went away or changed between the scan and the act: scan again.
@@ -47,6 +49,37 @@ pub enum Kind {
     Internal,
 }
 
+/// Why a server refused a command, as far as it said so (RFC 5530, RFC 9051 7.1, RFC 7889).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such folder.
+    NonExistent,
+    /// There is one already.
+    AlreadyExists,
+    /// There is no such folder, and it could be made.
+    TryCreate,
+    /// No room left.
+    OverQuota,
+    /// Some other limit.
+    Limit,
+    /// Not allowed.
+    NoPerm,
+    /// Somebody else has it locked; later it may work.
+    InUse,
+    /// Something behind the server is down; later it may work.
+    Unavailable,
+    /// Some of the messages are gone.
+    ExpungeIssued,
+    /// The message is too large, for good.
+    TooBig,
+    /// Not possible, for good.
+    Cannot,
+    /// It did not understand the command (BAD).
+    Bad,
+    /// It did not say why.
+    Unsaid,
+}
+
 /// A failure: scope, kind, what happened and where, and the user's next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
@@ -58,6 +91,8 @@ pub struct Error {
     pub what: String,
     /// What the user can do about it. Empty only where nothing can be done.
     pub next: String,
+    /// Why the server refused; `None` unless `kind` is `Refused`.
+    pub refusal: Option<Refusal>,
 }
 
 /// The result of everything here that can fail.
@@ -66,7 +101,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A new error without advice; add it with [`Error::next`].
     pub fn new(scope: Scope, kind: Kind, what: impl Into<String>) -> Self {
-        Self { scope, kind, what: what.into(), next: String::new() }
+        Self { scope, kind, what: what.into(), next: String::new(), refusal: None }
+    }
+
+    /// A refusal, with its reason.
+    pub fn refused(scope: Scope, why: Refusal, what: impl Into<String>) -> Self {
+        Self { refusal: Some(why), ..Self::new(scope, Kind::Refused, what) }
     }
 
     /// An error that ends one account's pass.

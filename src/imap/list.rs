@@ -1,0 +1,445 @@
+//! Which folders there are and how they stand: LIST with STATUS, in one round trip where the
+//! server allows; and making and removing folders.
+
+use std::collections::BTreeMap;
+
+use super::names::{Hierarchy, encode};
+use super::response::{List, StatusItems, Untagged};
+use super::session::{Event, Folder, Session, line, quoted, verdict};
+use super::wire::Tag;
+use crate::error::{Error, Kind, Refusal, Result, Scope};
+use crate::model::{FolderName, ModSeq, SpecialUse, Uid, UidValidity};
+
+/// All folders of the account. There is one only if the server ended it in OK.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// In the server's order, INBOX first. No two have the same `name` or the same `wire`.
+    pub folders: Vec<Listed>,
+    /// Folders that cannot be mirrored: two names that mean the same, a name that is none. Scope
+    /// folder. Such a folder exists all the same: what is not listed for this reason is not gone.
+    pub errors: Vec<Error>,
+}
+
+/// One folder.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The name as the server spells it, for every later command.
+    pub wire: Vec<u8>,
+    /// The name for people, without the personal namespace's prefix.
+    pub name: FolderName,
+    /// The hierarchy separator; `None` for a flat name.
+    pub separator: Option<u8>,
+    /// Its special use, if the server marks one.
+    pub special_use: Option<SpecialUse>,
+    /// Whether it can hold messages.
+    pub selectable: bool,
+    /// Whether it is the user's own; else another user's or a shared one.
+    pub personal: bool,
+    /// The server's id of the folder (RFC 8474), which survives a rename.
+    pub mailbox_id: Option<String>,
+    /// How it stands; `None` where it is not selectable or `status_error` says why.
+    pub status: Option<Status>,
+    /// The server refused STATUS for this folder.
+    pub status_error: Option<Error>,
+}
+
+/// How a folder stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// MESSAGES.
+    pub messages: u32,
+    /// UIDNEXT; `None` where the server does not say.
+    pub uidnext: Option<Uid>,
+    /// UIDVALIDITY; `None` where the server does not say.
+    pub uidvalidity: Option<UidValidity>,
+    /// HIGHESTMODSEQ; `None` for 0 or where the server does not say: flags change without a trace.
+    pub modseq: Option<ModSeq>,
+    /// MAILBOXID.
+    pub mailbox_id: Option<String>,
+}
+
+/// More folders than this are no account but an attack.
+const MOST_FOLDERS: usize = 100_000;
+/// How many STATUS commands wait for their answers at a time.
+const STATUS_WINDOW: usize = 64;
+
+impl Session {
+    /// Every folder with its status: one round trip where the server can (RFC 5819), else two.
+    pub async fn list(&mut self) -> Result<Listing> {
+        self.alive()?;
+        let mut found = Found::default();
+        let mut namespaces = None;
+        let mut commands = Vec::new();
+        if self.caps.namespace && self.hierarchy.is_none() {
+            commands.push(b"NAMESPACE".to_vec());
+        }
+        let list = self.list_command();
+        commands.push(list.clone());
+        self.pipeline(Scope::Account, 2, commands, |event| {
+            match event {
+                Event::Data(Untagged::Namespace(n)) => namespaces = Some(n.clone()),
+                Event::Data(Untagged::List(l)) => found.add(l)?,
+                Event::Data(Untagged::FolderStatus(s)) => found.note(s),
+                _ => {}
+            }
+            Ok(())
+        })
+        .await?;
+        let known = self.hierarchy.take();
+        let hierarchy = match (namespaces, known) {
+            (None, Some(h)) => h,
+            (n, _) => Hierarchy::new(n.unwrap_or_default(), found.separator()),
+        };
+        let mut listing = found.listing(&hierarchy);
+        self.hierarchy = Some(hierarchy);
+        self.wires = listing
+            .folders
+            .iter()
+            .map(|f| (f.name.clone(), (f.wire.clone(), f.separator)))
+            .collect();
+        self.complete_status(&mut listing).await?;
+        Ok(listing)
+    }
+
+    fn list_command(&self) -> Vec<u8> {
+        let c = &self.caps;
+        let mut wanted = Vec::new();
+        if c.special_use && (c.list_extended || c.list_status) {
+            wanted.push("SPECIAL-USE".to_owned());
+        }
+        if c.list_status {
+            wanted.push(format!("STATUS {}", self.status_items()));
+        }
+        if wanted.is_empty() {
+            return br#"LIST "" "*""#.to_vec();
+        }
+        format!(r#"LIST "" "*" RETURN ({})"#, wanted.join(" ")).into_bytes()
+    }
+
+    fn status_items(&self) -> String {
+        let mut items = String::from("(MESSAGES UIDNEXT UIDVALIDITY");
+        if self.caps.condstore {
+            items.push_str(" HIGHESTMODSEQ");
+        }
+        if self.caps.objectid {
+            items.push_str(" MAILBOXID");
+        }
+        items.push(')');
+        items
+    }
+
+    /// Asks for the status of what can be opened and came without (RFC 5819 2: where STATUS fails,
+    /// LIST shows the folder all the same).
+    async fn complete_status(&mut self, listing: &mut Listing) -> Result<()> {
+        let missing: Vec<usize> = listing
+            .folders
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| f.selectable && f.status.is_none())
+            .map(|(i, _)| i)
+            .collect();
+        let wires: Vec<Vec<u8>> = missing
+            .iter()
+            .filter_map(|i| listing.folders.get(*i))
+            .map(|f| f.wire.clone())
+            .collect();
+        let answers = self.status(&wires).await?;
+        for (i, answer) in missing.into_iter().zip(answers) {
+            let Some(f) = listing.folders.get_mut(i) else { continue };
+            match answer {
+                Ok(Some(s)) => {
+                    f.mailbox_id = f.mailbox_id.take().or_else(|| s.mailbox_id.clone());
+                    f.status = Some(s);
+                }
+                Ok(None) => {
+                    f.status_error = Some(Error::refused(
+                        Scope::Folder,
+                        Refusal::NonExistent,
+                        format!("the server lists {} and says there is no such folder", f.name),
+                    ));
+                }
+                Err(e) => f.status_error = Some(e.at(format!("folder {}", f.name))),
+            }
+        }
+        Ok(())
+    }
+
+    /// How these folders stand, pipelined. `None`: the server says there is no such folder.
+    pub async fn status(&mut self, wires: &[Vec<u8>]) -> Result<Vec<Result<Option<Status>>>> {
+        self.alive()?;
+        let items = self.status_items();
+        let mut out: Vec<Option<Result<Option<Status>>>> = wires.iter().map(|_| None).collect();
+        let mut todo = wires.iter().enumerate();
+        let mut waiting: Vec<(Tag, usize, Vec<u8>)> = Vec::new();
+        // a server may spell the name in its own way: then what came last is the answer
+        let mut stray = None;
+        loop {
+            while waiting.len() < STATUS_WINDOW {
+                let Some((i, wire)) = todo.next() else { break };
+                match quoted(wire) {
+                    Ok(name) => {
+                        let command = line(&[b"STATUS", &name, items.as_bytes()]);
+                        waiting.push((self.send(&command), i, command));
+                    }
+                    Err(e) => put(&mut out, i, Err(e)),
+                }
+            }
+            if waiting.is_empty() {
+                break;
+            }
+            match self.next().await? {
+                Event::Data(Untagged::FolderStatus(s)) => {
+                    let of = waiting
+                        .iter()
+                        .find(|w| wires.get(w.1).is_some_and(|name| same_wire(name, &s.name)));
+                    match of {
+                        Some(&(_, i, _)) => put(&mut out, i, Ok(status_of(&s))),
+                        None => stray = status_of(&s),
+                    }
+                }
+                Event::Done(tag, answer) => {
+                    let Some(at) = waiting.iter().position(|w| w.0 == tag) else { continue };
+                    let (_, i, command) = waiting.remove(at);
+                    let stray = stray.take();
+                    match verdict(Scope::Folder, &command, &answer) {
+                        Ok(()) => {
+                            let silent =
+                                out.get(i).is_some_and(|o| !matches!(o, Some(Ok(Some(_)))));
+                            if silent {
+                                put(&mut out, i, stray.map(Some).ok_or_else(no_status));
+                            }
+                        }
+                        Err(e) if absent(&e) => put(&mut out, i, Ok(None)),
+                        Err(e) => put(&mut out, i, Err(e)),
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(out.into_iter().map(|o| o.unwrap_or_else(|| Err(no_status()))).collect())
+    }
+
+    /// How the server would spell this name: as it was listed, else below its nearest listed
+    /// ancestor, else in the personal namespace. Needs an earlier `list`.
+    pub fn wire_for(&self, name: &FolderName) -> Result<Vec<u8>> {
+        if let Some((wire, _)) = self.wires.get(name) {
+            return Ok(wire.clone());
+        }
+        let cannot = || {
+            let what = format!("the server cannot have a folder called {name}");
+            Error::refused(Scope::Folder, Refusal::Cannot, what)
+                .next("rename the folder here, without the server's separator in it")
+        };
+        let hierarchy = self.hierarchy.as_ref().ok_or_else(|| {
+            Error::folder(Kind::Internal, "a folder was named before the folders were listed")
+        })?;
+        let parts: Vec<&str> = name.components().collect();
+        for n in (1..parts.len()).rev() {
+            let (above, below) = parts.split_at(n);
+            let parent = FolderName::from_components(above.iter().copied());
+            let listed = parent.and_then(|p| self.wires.get(&p));
+            // INBOX is a prefix of names only where the server says so
+            let Some((wire, Some(s))) = listed.filter(|(w, _)| !w.eq_ignore_ascii_case(b"INBOX"))
+            else {
+                continue;
+            };
+            let mut out = wire.clone();
+            for part in below {
+                out.push(*s);
+                out.extend(encode(part));
+            }
+            let same = hierarchy.name_of(&out, Some(*s)).is_some_and(|(n, _)| n == *name);
+            return if same { Ok(out) } else { Err(cannot()) };
+        }
+        hierarchy.wire_of(name).ok_or_else(cannot)
+    }
+
+    /// Makes a folder and subscribes it; its name as the server spells it. One that is there
+    /// already is no error.
+    pub async fn create(&mut self, name: &FolderName) -> Result<Vec<u8>> {
+        self.alive()?;
+        let wire = self.wire_for(name)?;
+        let arg = quoted(&wire)?;
+        let made = self.command(Scope::Folder, &line(&[b"CREATE", &arg]), |_| Ok(())).await;
+        if let Err(e) = made {
+            if e.kind != Kind::Refused {
+                return Err(e);
+            }
+            // some say ALREADYEXISTS, some only NO
+            let there = self.status(std::slice::from_ref(&wire)).await?;
+            if !matches!(there.first(), Some(Ok(Some(_)))) {
+                return Err(e.at(format!("folder {name}")));
+            }
+        }
+        self.send_aside(&line(&[b"SUBSCRIBE", &arg]));
+        let separator = self.hierarchy.as_ref().and_then(Hierarchy::separator);
+        self.wires.insert(name.clone(), (wire.clone(), separator));
+        Ok(wire)
+    }
+
+    /// Removes a folder, if opening it now shows it empty and nothing listed stands below it; else
+    /// says `false`. Leaves no folder selected.
+    pub async fn delete_if_empty(&mut self, wire: &[u8]) -> Result<bool> {
+        let below = |other: &Vec<u8>, s: Option<u8>| {
+            other.strip_prefix(wire).is_some_and(|rest| s.is_some() && rest.first().copied() == s)
+        };
+        let arg = quoted(wire)?;
+        if self.wires.values().any(|(w, s)| below(w, *s)) {
+            return Ok(false);
+        }
+        // read-only: where there is no UNSELECT, CLOSE then expunges nothing (RFC 9051 6.4.1)
+        let selected = self.select(wire, false, None).await?;
+        let empty = selected.exists == 0 && self.folder.exists == 0;
+        let unselect = if self.caps.unselect { &b"UNSELECT"[..] } else { b"CLOSE" };
+        self.command(Scope::Folder, unselect, |_| Ok(())).await?;
+        self.folder = Folder::default();
+        if !empty {
+            return Ok(false);
+        }
+        self.command(Scope::Folder, &line(&[b"DELETE", &arg]), |_| Ok(())).await?;
+        self.send_aside(&line(&[b"UNSUBSCRIBE", &arg]));
+        self.wires.retain(|_, (w, _)| w != wire);
+        Ok(true)
+    }
+}
+
+fn put(out: &mut [Option<Result<Option<Status>>>], i: usize, answer: Result<Option<Status>>) {
+    if let Some(slot) = out.get_mut(i) {
+        *slot = Some(answer);
+    }
+}
+
+fn no_status() -> Error {
+    Error::refused(Scope::Folder, Refusal::Unsaid, "the server said OK to STATUS and nothing else")
+        .next("it is tried again at the next pass")
+}
+
+/// Whether a refused STATUS means that there is no such folder. Only where it is said: NO alone may
+/// mean anything (I7), and so may BAD.
+fn absent(e: &Error) -> bool {
+    matches!(e.refusal, Some(Refusal::NonExistent | Refusal::TryCreate))
+}
+
+fn same_wire(a: &[u8], b: &[u8]) -> bool {
+    a == b || (a.eq_ignore_ascii_case(b"INBOX") && b.eq_ignore_ascii_case(b"INBOX"))
+}
+
+/// `None` without MESSAGES, which every server knows.
+fn status_of(s: &StatusItems<'_>) -> Option<Status> {
+    Some(Status {
+        messages: s.messages?,
+        uidnext: s.uidnext,
+        uidvalidity: s.uidvalidity,
+        modseq: s.modseq,
+        mailbox_id: s.mailbox_id.map(|id| String::from_utf8_lossy(id).into_owned()),
+    })
+}
+
+/// What LIST said, as spelled.
+#[derive(Default)]
+struct Found {
+    lines: Vec<(Vec<u8>, Option<u8>, Attributes)>,
+    index: BTreeMap<Vec<u8>, usize>,
+    status: BTreeMap<Vec<u8>, Status>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Attributes {
+    special_use: Option<SpecialUse>,
+    unselectable: bool,
+}
+
+/// Names are compared as spelled, INBOX in any case.
+fn key(wire: &[u8]) -> Vec<u8> {
+    if wire.eq_ignore_ascii_case(b"INBOX") { b"INBOX".to_vec() } else { wire.to_vec() }
+}
+
+impl Found {
+    fn add(&mut self, l: &List<'_>) -> Result<()> {
+        if self.lines.len() >= MOST_FOLDERS {
+            return Err(Error::account(
+                Kind::Refused,
+                format!("the server lists more than {MOST_FOLDERS} folders"),
+            ));
+        }
+        let mut a = Attributes::default();
+        for word in l.attributes.iter().filter_map(|a| std::str::from_utf8(a).ok()) {
+            a.special_use = a.special_use.or_else(|| SpecialUse::from_attribute(word));
+            a.unselectable |= word.eq_ignore_ascii_case("\\Noselect")
+                || word.eq_ignore_ascii_case("\\NonExistent");
+        }
+        match self.index.get(&key(&l.name)).and_then(|i| self.lines.get_mut(*i)) {
+            // listed twice, with some attributes each
+            Some((_, _, had)) => {
+                had.special_use = had.special_use.or(a.special_use);
+                had.unselectable |= a.unselectable;
+            }
+            None => {
+                self.index.insert(key(&l.name), self.lines.len());
+                self.lines.push((l.name.to_vec(), l.separator, a));
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, s: &StatusItems<'_>) {
+        if self.status.len() < MOST_FOLDERS
+            && let Some(status) = status_of(s)
+        {
+            self.status.insert(key(&s.name), status);
+        }
+    }
+
+    /// The separator of most names, for servers without NAMESPACE.
+    fn separator(&self) -> Option<u8> {
+        let mut counts: BTreeMap<u8, usize> = BTreeMap::new();
+        for s in self.lines.iter().filter_map(|l| l.1) {
+            *counts.entry(s).or_default() += 1;
+        }
+        counts.into_iter().max_by_key(|(_, n)| *n).map(|(s, _)| s)
+    }
+
+    fn listing(mut self, hierarchy: &Hierarchy) -> Listing {
+        let mut out = Listing::default();
+        let mut taken: BTreeMap<FolderName, Vec<u8>> = BTreeMap::new();
+        // INBOX first: whatever else would be called that is the one that has to yield
+        self.lines.sort_by_key(|(wire, _, _)| !wire.eq_ignore_ascii_case(b"INBOX"));
+        for (wire, separator, a) in self.lines {
+            let Some((name, personal)) = hierarchy.name_of(&wire, separator) else {
+                // the namespace's root
+                if !a.unselectable {
+                    let what =
+                        format!("the folder {:?} has no name", wire.escape_ascii().to_string());
+                    out.errors.push(Error::folder(Kind::Refused, what));
+                }
+                continue;
+            };
+            if let Some(other) = taken.get(&name) {
+                let what = format!(
+                    "the server's folders \"{}\" and \"{}\" would both be called {name}",
+                    other.escape_ascii(),
+                    wire.escape_ascii()
+                );
+                out.errors
+                    .push(Error::folder(Kind::Refused, what).next(
+                        "rename one of them on the server; the first is mirrored until then",
+                    ));
+                continue;
+            }
+            taken.insert(name.clone(), wire.clone());
+            let status = if a.unselectable { None } else { self.status.remove(&key(&wire)) };
+            out.folders.push(Listed {
+                name,
+                separator,
+                special_use: a.special_use,
+                selectable: !a.unselectable,
+                personal,
+                mailbox_id: status.as_ref().and_then(|s| s.mailbox_id.clone()),
+                status,
+                status_error: None,
+                wire,
+            });
+        }
+        out
+    }
+}

@@ -1,0 +1,36 @@
+//! IMAP: what the rest of the program asks of a server, over one connection.
+//!
+//! Reading order: `frame` and `wire` (bytes in and out, bounded), `login`; `token`, `code`, `date`
+//! and `response` (bytes of one response to a typed one; pure), `names`, `capabilities`, `quirks`
+//! (pure), `session` (one command, its answers, and what came unasked), then one file for each
+//! kind of command.
+
+pub mod append;
+pub mod auth;
+pub mod capabilities;
+pub mod code;
+pub mod date;
+pub mod fetch;
+pub mod frame;
+pub mod list;
+pub mod login;
+pub mod names;
+pub mod quirks;
+pub mod reply;
+pub mod response;
+pub mod select;
+pub mod session;
+pub mod store;
+pub mod token;
+pub mod wire;
+
+pub use append::{AppendSource, Appended, Outgoing};
+pub use capabilities::Capabilities;
+pub use fetch::{BodySink, Meta, Sizes};
+pub use frame::Limits;
+pub use list::{Listed, Listing, Status};
+pub use login::LoginSpec;
+pub use select::{Delta, Known, PermanentFlags, Selected};
+pub use session::{Noticed, Session};
+pub use store::{CopyUid, Expunged};
+pub use wire::{Connection, Tag};

@@ -1,0 +1,221 @@
+//! Where servers differ from what they say of themselves: the one table. Pure.
+//!
+//! A quirk corrects the [`Capabilities`]; the code that uses them knows no server by name. What is
+//! harmless to do for every server is no quirk and stands where it is done: `BODY.PEEK[]` always
+//! (iCloud answers nothing to RFC822), a malformed COPYUID is none (Exchange), HIGHESTMODSEQ 0 is
+//! none (Purelymail).
+
+use super::capabilities::Capabilities;
+
+/// What is known of the server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Server<'a> {
+    /// The name it was connected to by.
+    pub host: &'a str,
+    /// The text of its greeting.
+    pub greeting: &'a str,
+    /// The words of its CAPABILITY, after login.
+    pub capabilities: &'a [String],
+    /// What it answered to ID, if it was asked yet.
+    pub id: &'a [(String, String)],
+}
+
+impl Server<'_> {
+    fn host_in(&self, domains: &[&str]) -> bool {
+        let host = self.host.trim_end_matches('.').to_ascii_lowercase();
+        domains.iter().any(|d| {
+            host.strip_suffix(d).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+
+    fn offers(&self, word: &str) -> bool {
+        self.capabilities.iter().any(|w| w.eq_ignore_ascii_case(word))
+    }
+
+    fn greets(&self, words: &str) -> bool {
+        self.greeting.to_ascii_lowercase().contains(&words.to_ascii_lowercase())
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        self.id.iter().any(|(k, v)| {
+            k.eq_ignore_ascii_case("name")
+                && v.to_ascii_lowercase().starts_with(&name.to_ascii_lowercase())
+        })
+    }
+}
+
+/// One oddity.
+pub struct Quirk {
+    /// A short name, for `check` and the log.
+    pub name: &'static str,
+    /// When it was last seen, or its source last read.
+    pub seen: &'static str,
+    /// Who says so.
+    pub source: &'static str,
+    /// Whether this server has it.
+    pub applies: fn(&Server<'_>) -> bool,
+    /// What follows.
+    pub correct: fn(&mut Capabilities),
+}
+
+/// All of them.
+pub const TABLE: &[Quirk] = &[
+    // VANISHED comes malformed, ENABLED not at all, and deletions are lost or invented.
+    Quirk {
+        name: "icloud-no-qresync",
+        seen: "2026-01-21",
+        source: "https://github.com/Foundry376/Mailspring-Sync/pull/91, \
+                 https://developer.apple.com/forums/thread/694251",
+        applies: |s| {
+            // offered before the login only
+            s.host_in(&["mail.me.com", "icloud.com"]) || s.greets("AUTH=ATOKEN")
+        },
+        correct: |c| c.qresync = false,
+    },
+    // The last UID is left out of VANISHED for `1:*`, which ends at the last message still there.
+    Quirk {
+        name: "cyrus-known-uids",
+        seen: "2026-06-12",
+        source: "https://github.com/cyrusimap/cyrus-imapd/issues/6071",
+        applies: |s| s.is_named("Cyrus") || s.greets("Cyrus IMAP"),
+        correct: |c| c.known_uids_to_max = true,
+    },
+    // A folder shows its 10,000 newest messages; older ones are there and not listed.
+    Quirk {
+        name: "yahoo-window",
+        seen: "2026-05-25",
+        source: "https://help.yahoo.com/kb/SLN28681.html, \
+                 https://github.com/rustmailer/bichon/issues/271",
+        applies: |s| {
+            let yahoo = s.host_in(&["mail.yahoo.com", "mail.yahoo.co.jp", "aol.com"])
+                || s.offers("XYMHIGHESTMODSEQ");
+            // the export host shows everything
+            yahoo && !s.host_in(&["export.imap.mail.yahoo.com"])
+        },
+        correct: |c| c.window = Some(10_000),
+    },
+    // RFC822.SIZE is the space the message takes in the store.
+    Quirk {
+        name: "exchange-sizes",
+        seen: "2026-06-26",
+        source: "https://msdn.microsoft.com/en-us/library/ee624465(v=exchg.80).aspx, \
+                 https://github.com/stalwartlabs/vandelay/issues/12",
+        applies: |s| {
+            s.greets("Microsoft Exchange")
+                || s.host_in(&["outlook.office365.com", "outlook.com", "office365.us"])
+        },
+        correct: |c| c.sizes_lie = true,
+    },
+    // "SELECT Unsafe Login. Please contact kefu@188.com for help" without an ID before.
+    Quirk {
+        name: "netease-id-first",
+        seen: "2026-03-20",
+        source: "https://github.com/pimalaya/himalaya/issues/651",
+        applies: |s| {
+            s.host_in(&["163.com", "126.com", "yeah.net", "188.com", "netease.com"])
+                || s.greets("Coremail")
+        },
+        // it does not always offer what it demands
+        correct: |c| {
+            c.id = true;
+            c.id_first = true;
+        },
+    },
+    // Folders are labels; 15 connections at a time.
+    Quirk {
+        name: "gmail-labels",
+        seen: "2026-11-22",
+        source: "https://developers.google.com/workspace/gmail/imap/imap-extensions, \
+                 https://support.google.com/mail/answer/7126229",
+        applies: |s| s.offers("X-GM-EXT-1"),
+        correct: |c| {
+            c.labels = true;
+            c.qresync = false;
+            c.most_connections = Some(15);
+        },
+    },
+    // The default of mail_max_userip_connections, of one user from one address.
+    Quirk {
+        name: "dovecot-connections",
+        seen: "2026-11-22",
+        source: "https://doc.dovecot.org/main/core/summaries/settings.html\
+                 #mail_max_userip_connections",
+        applies: |s| s.is_named("Dovecot") || s.greets("Dovecot"),
+        correct: |c| c.most_connections = Some(10),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caps(host: &str, greeting: &str, words: &[&str], id: &[(&str, &str)]) -> Capabilities {
+        let capabilities: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+        let id: Vec<(String, String)> =
+            id.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        Capabilities::new(&Server { host, greeting, capabilities: &capabilities, id: &id })
+    }
+
+    #[test]
+    fn icloud_has_no_qresync() {
+        let words = ["IMAP4rev1", "QRESYNC", "CONDSTORE"];
+        let c = caps("imap.mail.me.com", "", &words, &[]);
+        assert!(!c.qresync && c.condstore);
+        assert_eq!(c.quirks, ["icloud-no-qresync"]);
+        assert!(caps("imap.notme.com", "", &words, &[]).qresync);
+        assert!(caps("evilmail.me.com.example.org", "", &words, &[]).qresync);
+        assert!(!caps("10.0.0.1", "* OK [CAPABILITY AUTH=ATOKEN] hi", &["QRESYNC"], &[]).qresync);
+    }
+
+    #[test]
+    fn cyrus_is_known_by_id_or_greeting() {
+        assert!(caps("x", "", &[], &[("name", "Cyrus IMAPD")]).known_uids_to_max);
+        assert!(caps("x", "mail Cyrus IMAP 3.6 server ready", &[], &[]).known_uids_to_max);
+        assert!(!caps("x", "", &[], &[("vendor", "Cyrus")]).known_uids_to_max);
+    }
+
+    #[test]
+    fn yahoo_shows_a_window_except_for_export() {
+        assert_eq!(caps("imap.mail.yahoo.com", "", &[], &[]).window, Some(10_000));
+        assert_eq!(caps("export.imap.mail.yahoo.com", "", &[], &[]).window, None);
+        assert_eq!(caps("imap.example.org", "", &["XYMHIGHESTMODSEQ"], &[]).window, Some(10_000));
+        assert_eq!(caps("imap.example.org", "", &[], &[]).window, None);
+    }
+
+    #[test]
+    fn exchange_sizes_prove_nothing() {
+        let greeting = "The Microsoft Exchange IMAP4 service is ready.";
+        assert!(caps("mail.example.org", greeting, &[], &[]).sizes_lie);
+        assert!(caps("outlook.office365.com", "", &[], &[]).sizes_lie);
+        assert!(!caps("mail.example.org", "ready", &[], &[]).sizes_lie);
+    }
+
+    #[test]
+    fn netease_wants_id_first() {
+        let c = caps("imap.163.com", "", &["IMAP4rev1"], &[]);
+        assert!(c.id_first && c.id);
+        assert!(!caps("imap.1163.com", "", &["ID"], &[]).id_first);
+    }
+
+    #[test]
+    fn gmail_has_labels() {
+        let c = caps("imap.gmail.com", "Gimap ready", &["X-GM-EXT-1", "CONDSTORE"], &[]);
+        assert!(c.labels && c.gmail_ids && !c.qresync);
+        assert_eq!(c.most_connections, Some(15));
+    }
+
+    #[test]
+    fn dovecot_takes_ten_connections() {
+        assert_eq!(caps("x", "", &[], &[("name", "Dovecot")]).most_connections, Some(10));
+        assert_eq!(caps("x", "", &[], &[]).most_connections, None);
+    }
+
+    #[test]
+    fn every_quirk_is_named_dated_and_sourced() {
+        for (i, q) in TABLE.iter().enumerate() {
+            assert!(!q.name.is_empty() && !q.source.is_empty());
+            assert!(q.seen.parse::<jiff::civil::Date>().is_ok(), "{}", q.name);
+            assert!(TABLE.iter().skip(i + 1).all(|o| o.name != q.name));
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Opening a folder, with what changed since the last time where the server can say so.
+
+use std::collections::BTreeSet;
+
+use super::code::Code;
+use super::frame::Limits;
+use super::response::Untagged;
+use super::session::{Event, Folder, Noticed, Session, line, quoted};
+use crate::error::{Error, Refusal, Result, Scope};
+use crate::model::{Flags, Keyword, ModSeq, SystemFlags, Uid, UidSet, UidValidity};
+
+/// What was known of a folder when it was observed last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its epoch then.
+    pub uidvalidity: UidValidity,
+    /// Its HIGHESTMODSEQ then.
+    pub modseq: ModSeq,
+    /// Its UIDNEXT then: all below have been observed.
+    pub uidnext: Uid,
+}
+
+/// An open folder.
+#[derive(Debug, Clone)]
+pub struct Selected {
+    /// `None`: the server has no persistent UIDs here, so the folder cannot be mirrored.
+    pub uidvalidity: Option<UidValidity>,
+    /// `None` where the server does not say (RFC 3501 allows that).
+    pub uidnext: Option<Uid>,
+    /// How many messages are in it.
+    pub exists: u32,
+    /// HIGHESTMODSEQ; `None` for NOMODSEQ, 0, or where the server does not say.
+    pub modseq: Option<ModSeq>,
+    /// What can be stored for good.
+    pub permanent: PermanentFlags,
+    /// Opened read-only, whether or not that was asked.
+    pub read_only: bool,
+    /// What changed since `Known`: only with QRESYNC, and only where UIDVALIDITY is the same.
+    pub delta: Option<Delta>,
+    /// MAILBOXID (RFC 8474).
+    pub mailbox_id: Option<String>,
+}
+
+/// What changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// UIDs below the known UIDNEXT that are not there any more (may name some that never were).
+    pub vanished: UidSet,
+    /// New and changed messages with all their flags, in the server's order.
+    pub changed: Vec<(Uid, Flags)>,
+}
+
+/// PERMANENTFLAGS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PermanentFlags {
+    /// The system flags that can be stored.
+    pub system: SystemFlags,
+    /// The keywords that can be stored.
+    pub keywords: BTreeSet<Keyword>,
+    /// `\*`: new keywords can be made.
+    pub any_keyword: bool,
+}
+
+impl PermanentFlags {
+    /// Those of `flags` that this folder keeps.
+    #[must_use]
+    pub fn keeps(&self, flags: &Flags) -> Flags {
+        Flags {
+            system: flags.system.intersection(self.system),
+            keywords: flags
+                .keywords
+                .iter()
+                .filter(|k| self.any_keyword || self.keywords.contains(*k))
+                .cloned()
+                .collect(),
+        }
+    }
+}
+
+/// A delta that would take more memory than this is not collected: then everything is listed.
+const LARGEST_DELTA: usize = 64 * 1024 * 1024;
+
+impl Session {
+    /// Opens a folder: EXAMINE unless `write`. With `known` and QRESYNC the delta comes along.
+    pub async fn select(
+        &mut self,
+        wire: &[u8],
+        write: bool,
+        known: Option<Known>,
+    ) -> Result<Selected> {
+        self.alive()?;
+        if self.caps.qresync && !self.qresync && known.is_some() && self.unsettled() {
+            // whether ENABLE was understood decides what may be sent
+            self.settle().await?;
+        }
+        let known = known.filter(|_| self.qresync && self.caps.qresync);
+        let mut command = if write { b"SELECT ".to_vec() } else { b"EXAMINE ".to_vec() };
+        command.extend(quoted(wire)?);
+        match known {
+            Some(k) => {
+                let last = if self.caps.known_uids_to_max { u32::MAX } else { k.uidnext.get() - 1 };
+                let seen = if last == 0 { String::new() } else { format!(" 1:{last}") };
+                command.extend(
+                    format!(" (QRESYNC ({} {}{seen}))", k.uidvalidity, k.modseq).into_bytes(),
+                );
+            }
+            // ENABLE did this already, where there is ENABLE (RFC 7162 3.1)
+            None if self.caps.condstore && !self.caps.enable => {
+                command.extend_from_slice(b" (CONDSTORE)");
+            }
+            None => {}
+        }
+        self.folder = Folder { fetching: true, ..Folder::default() };
+        let mut opening = Opening::new(known);
+        let opened = self.command(Scope::Folder, &command, |e| opening.take(e)).await;
+        self.folder.fetching = false;
+        self.folder.noticed = Noticed::default();
+        opened?;
+        self.folder.selected = true;
+        // before [CLOSED] it was the other folder that was counted
+        self.folder.exists = opening.exists;
+        Ok(opening.finish(write))
+    }
+
+    /// The UIDs of all messages of the selected folder. Compare its size with `exists()`.
+    pub async fn uids(&mut self) -> Result<UidSet> {
+        self.search(b"ALL").await
+    }
+
+    /// The UIDs of the messages that match. No answer is an error, not an empty one.
+    pub(super) async fn search(&mut self, criteria: &[u8]) -> Result<UidSet> {
+        let extended = self.caps.esearch;
+        let how: &[u8] = if extended { b"UID SEARCH RETURN (ALL)" } else { b"UID SEARCH" };
+        let mut found: Option<UidSet> = None;
+        let limits = self.conn.limits();
+        self.conn.set_limits(limits.with_line(Limits::LINE_MAX));
+        let done = self
+            .command(Scope::Folder, &line(&[how, criteria]), |event| {
+                let uids = match event {
+                    Event::Data(Untagged::Search(uids)) => uids,
+                    Event::Data(Untagged::Esearch { all, .. }) => all,
+                    _ => return Ok(()),
+                };
+                match &mut found {
+                    None => found = Some(uids.clone()),
+                    Some(f) => uids.ranges().for_each(|(a, b)| f.insert_range(a, b)),
+                }
+                Ok(())
+            })
+            .await;
+        self.conn.set_limits(limits);
+        done?;
+        found.ok_or_else(|| {
+            let what = "the server said OK to SEARCH and nothing else";
+            Error::refused(Scope::Folder, Refusal::Unsaid, what)
+                .next("it is tried again at the next pass")
+        })
+    }
+}
+
+/// What comes while a folder is opened.
+struct Opening {
+    selected: Selected,
+    exists: u32,
+    known: Option<Known>,
+    delta: Delta,
+    /// Memory of the delta, roughly.
+    cost: usize,
+    /// The delta is complete as far as can be told.
+    whole: bool,
+    says_read_only: Option<bool>,
+    says_permanent: bool,
+    flags: PermanentFlags,
+}
+
+impl Opening {
+    fn new(known: Option<Known>) -> Self {
+        Self {
+            selected: Selected {
+                uidvalidity: None,
+                uidnext: None,
+                exists: 0,
+                modseq: None,
+                permanent: PermanentFlags::default(),
+                read_only: false,
+                delta: None,
+                mailbox_id: None,
+            },
+            exists: 0,
+            known,
+            delta: Delta::default(),
+            cost: 0,
+            whole: true,
+            says_read_only: None,
+            says_permanent: false,
+            flags: PermanentFlags::default(),
+        }
+    }
+
+    fn take(&mut self, event: &Event<'_>) -> Result<()> {
+        match event {
+            Event::Done(_, answer) | Event::Data(Untagged::Status(answer)) => {
+                if let Some(code) = &answer.code {
+                    self.code(code);
+                }
+            }
+            Event::Data(Untagged::Exists(n)) => self.exists = *n,
+            Event::Data(Untagged::Expunge(_)) => self.exists = self.exists.saturating_sub(1),
+            Event::Data(Untagged::Vanished { earlier, uids }) => {
+                if !earlier {
+                    let n = u32::try_from(uids.len()).unwrap_or(u32::MAX);
+                    self.exists = self.exists.saturating_sub(n);
+                }
+                self.cost += 8 * uids.ranges().count();
+                if self.affordable() {
+                    uids.ranges().for_each(|(a, b)| self.delta.vanished.insert_range(a, b));
+                }
+            }
+            Event::Data(Untagged::Fetch(f)) => match (f.uid, &f.flags) {
+                (Some(uid), Some(flags)) => {
+                    self.cost += 64 + 96 * flags.keywords.len();
+                    if self.affordable() {
+                        self.delta.changed.push((uid, flags.clone()));
+                    }
+                }
+                // of whom, or what?
+                _ => self.whole = false,
+            },
+            Event::Data(Untagged::Unreadable) => self.whole = false,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn affordable(&mut self) -> bool {
+        if self.cost > LARGEST_DELTA {
+            self.whole = false;
+            self.delta = Delta::default();
+        }
+        self.whole && self.known.is_some()
+    }
+
+    fn code(&mut self, code: &Code<'_>) {
+        let s = &mut self.selected;
+        match code {
+            Code::Closed => *self = Self::new(self.known),
+            Code::UidValidity(v) => s.uidvalidity = *v,
+            Code::UidNext(u) => s.uidnext = *u,
+            Code::HighestModSeq(m) => s.modseq = *m,
+            Code::NoModSeq => s.modseq = None,
+            Code::UidNotSticky => s.uidvalidity = None,
+            Code::MailboxId(id) => s.mailbox_id = Some(String::from_utf8_lossy(id).into_owned()),
+            Code::ReadOnly => self.says_read_only = Some(true),
+            Code::ReadWrite => self.says_read_only = Some(false),
+            Code::PermanentFlags(words) => {
+                self.says_permanent = true;
+                self.flags = permanent(words);
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self, write: bool) -> Selected {
+        let mut s = self.selected;
+        s.exists = self.exists;
+        s.read_only = self.says_read_only.unwrap_or(!write);
+        s.permanent = if self.says_permanent {
+            self.flags
+        } else {
+            // RFC 9051 7.1: without PERMANENTFLAGS all flags can be stored
+            PermanentFlags { system: every_system_flag(), any_keyword: true, ..self.flags }
+        };
+        if let Some(k) = self.known {
+            let comparable = s.uidvalidity == Some(k.uidvalidity) && s.modseq.is_some();
+            if comparable && self.whole {
+                let mut delta = self.delta;
+                delta.vanished = below(&delta.vanished, k.uidnext);
+                s.delta = Some(delta);
+            }
+        }
+        s
+    }
+}
+
+/// Those smaller than `end`: a server may name UIDs that were never seen here (RFC 7162 3.2.6).
+fn below(set: &UidSet, end: Uid) -> UidSet {
+    let mut out = UidSet::new();
+    let Some(last) = Uid::new(end.get() - 1) else { return out };
+    for (a, b) in set.ranges().take_while(|(a, _)| *a <= last) {
+        out.insert_range(a, b.min(last));
+    }
+    out
+}
+
+fn every_system_flag() -> SystemFlags {
+    SystemFlags::ALL.iter().fold(SystemFlags::empty(), |all, (f, _, _)| all.union(*f))
+}
+
+fn permanent(words: &[&[u8]]) -> PermanentFlags {
+    let mut p = PermanentFlags::default();
+    for word in words.iter().filter_map(|w| std::str::from_utf8(w).ok()) {
+        if word == "\\*" {
+            p.any_keyword = true;
+        } else if let Some(f) = SystemFlags::from_imap(word) {
+            p.system = p.system.union(f);
+        } else if let Some(k) = Keyword::new(word) {
+            p.keywords.insert(k);
+        }
+    }
+    if p.any_keyword {
+        // `$Forwarded` has a letter, and is a keyword to the server all the same
+        p.system = p.system.union(SystemFlags::FORWARDED);
+    }
+    p
+}

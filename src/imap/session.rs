@@ -1,0 +1,460 @@
+//! One logged-in connection: sends commands, hands their answers on, keeps what came unasked, and
+//! refuses to go on after a broken connection.
+//!
+//! Commands are pipelined wherever one does not depend on the answer to another: what is sent
+//! waits in the connection until somebody needs an answer, so that ENABLE, ID, NAMESPACE and LIST
+//! are one round trip.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::capabilities::Capabilities;
+use super::login::{self, LoginSpec};
+use super::names::Hierarchy;
+use super::quirks::Server;
+use super::response::{self, Answer, Condition, Response, Untagged};
+use super::wire::{Connection, Tag};
+use crate::error::{Error, Kind, Refusal, Result, Scope};
+use crate::model::FolderName;
+use crate::net::{Endpoint, Timeouts};
+
+/// What the server said about the selected folder without being asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Noticed {
+    /// EXISTS grew.
+    pub arrived: bool,
+    /// EXPUNGE or VANISHED.
+    pub vanished: bool,
+    /// FETCH with flags of messages nobody asked about.
+    pub flags: bool,
+}
+
+impl Noticed {
+    /// Whether anything came.
+    pub fn any(self) -> bool {
+        self.arrived || self.vanished || self.flags
+    }
+}
+
+/// Logged in. After a `Connection` or `Protocol` error every later call gives that error at once.
+pub struct Session {
+    pub(super) conn: Connection,
+    pub(super) caps: Capabilities,
+    pub(super) folder: Folder,
+    pub(super) hierarchy: Option<Hierarchy>,
+    /// Names as spelled in the last listing, with their separators.
+    pub(super) wires: BTreeMap<FolderName, (Vec<u8>, Option<u8>)>,
+    pub(super) bodies: super::fetch::Bodies,
+    pub(super) qresync: bool,
+    pub(super) compressed: bool,
+    about: About,
+    /// Sent (or waiting to be sent), and not answered.
+    pending: Vec<Pending>,
+    dead: Option<Error>,
+    /// Responses since the last answer to a command.
+    noise: u32,
+}
+
+/// What the server said of itself.
+struct About {
+    host: String,
+    greeting: String,
+    words: Vec<String>,
+    id: Vec<(String, String)>,
+}
+
+struct Pending {
+    tag: Tag,
+    text: String,
+    /// Nobody waits for it: ID, ENABLE, SUBSCRIBE.
+    aside: bool,
+}
+
+/// What is known of the selected folder.
+#[derive(Default)]
+pub(super) struct Folder {
+    pub exists: u32,
+    pub noticed: Noticed,
+    pub selected: bool,
+    /// Flags are being fetched: FETCH is an answer.
+    pub fetching: bool,
+    /// Messages are being removed by us.
+    pub removing: bool,
+}
+
+/// A response as a command's caller sees it.
+#[derive(Debug)]
+pub(super) enum Event<'a> {
+    /// The end of a command, OK or refused.
+    Done(Tag, Answer<'a>),
+    /// The server waits for a literal.
+    Continue,
+    /// Anything else, with nothing in it for `aside` commands.
+    Data(Untagged<'a>),
+}
+
+/// So many responses without an answer to a command end the session: silence is bounded by time,
+/// talk by this.
+const MOST_NOISE: u32 = 20_000_000;
+
+/// How long a goodbye may take to be sent.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// Connects and logs in. ID and ENABLE go out with the first command, in its round trip.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        login: &LoginSpec,
+        timeouts: &Timeouts,
+    ) -> Result<Self> {
+        let (conn, words) = login::open(endpoint, login, timeouts).await?;
+        Self::over(conn, &endpoint.host, words).await
+    }
+
+    /// The same over a connection that is logged in already, with its capabilities.
+    pub async fn over(conn: Connection, host: &str, words: Vec<String>) -> Result<Self> {
+        let greeting = conn.greeting().to_owned();
+        let about = About { host: host.to_owned(), greeting, words, id: Vec::new() };
+        let mut s = Self {
+            conn,
+            caps: Capabilities::default(),
+            folder: Folder::default(),
+            hierarchy: None,
+            wires: BTreeMap::new(),
+            bodies: super::fetch::Bodies::default(),
+            qresync: false,
+            compressed: false,
+            about,
+            pending: Vec::new(),
+            dead: None,
+            noise: 0,
+        };
+        s.judge();
+        if s.caps.id {
+            let id =
+                concat!(r#"ID ("name" "mailkeep" "version" ""#, env!("CARGO_PKG_VERSION"), r#"")"#);
+            s.send_aside(id.as_bytes());
+        }
+        if s.caps.id_first {
+            s.settle().await?;
+        }
+        if s.caps.qresync {
+            s.send_aside(b"ENABLE QRESYNC");
+        } else if s.caps.condstore && s.caps.enable {
+            s.send_aside(b"ENABLE CONDSTORE");
+        }
+        Ok(s)
+    }
+
+    /// What may be asked of the server, after the quirk table.
+    pub fn caps(&self) -> &Capabilities {
+        &self.caps
+    }
+
+    /// What it answered to ID; empty until the first command was answered.
+    pub fn server_id(&self) -> &[(String, String)] {
+        &self.about.id
+    }
+
+    /// The error that ended the session, if one did.
+    pub fn dead(&self) -> Option<&Error> {
+        self.dead.as_ref()
+    }
+
+    /// What came unasked about the selected folder since it was selected.
+    pub fn noticed(&self) -> Noticed {
+        self.folder.noticed
+    }
+
+    /// How many messages the selected folder has now: EXISTS, less what was expunged since.
+    pub fn exists(&self) -> u32 {
+        self.folder.exists
+    }
+
+    /// Bytes received and sent so far.
+    pub fn traffic(&self) -> (u64, u64) {
+        (self.conn.received(), self.conn.sent())
+    }
+
+    /// Nothing, but the server may tell what changed.
+    pub async fn noop(&mut self) -> Result<()> {
+        self.command(Scope::Account, b"NOOP", |_| Ok(())).await
+    }
+
+    /// Says goodbye and does not wait for the answer.
+    pub async fn logout(mut self) {
+        if self.dead.is_none() {
+            self.conn.queue(b"LOGOUT");
+            if let Ok(Ok(())) = tokio::time::timeout(FAREWELL, self.conn.flush()).await {
+                self.conn.close().await;
+            }
+        }
+    }
+
+    /// Works out the effective capabilities anew.
+    fn judge(&mut self) {
+        let a = &self.about;
+        self.caps = Capabilities::new(&Server {
+            host: &a.host,
+            greeting: &a.greeting,
+            capabilities: &a.words,
+            id: &a.id,
+        });
+    }
+
+    /// Queues a command. Nothing is sent before somebody waits for an answer.
+    pub(super) fn send(&mut self, command: &[u8]) -> Tag {
+        let tag = self.conn.queue(command);
+        self.expect(tag)
+    }
+
+    /// Queues a command whose answer nobody waits for.
+    pub(super) fn send_aside(&mut self, command: &[u8]) {
+        let tag = self.conn.queue(command);
+        self.pending.push(Pending { tag, text: tag.to_string(), aside: true });
+    }
+
+    /// Notes that an answer will come under this tag.
+    pub(super) fn expect(&mut self, tag: Tag) -> Tag {
+        self.pending.push(Pending { tag, text: tag.to_string(), aside: false });
+        tag
+    }
+
+    /// The error that ended the session, as a result.
+    pub(super) fn alive(&self) -> Result<()> {
+        self.dead.clone().map_or(Ok(()), Err)
+    }
+
+    /// Ends the session.
+    pub(super) fn fail(&mut self, error: Error) -> Error {
+        let first = self.dead.get_or_insert(error).clone();
+        self.conn.fail(first)
+    }
+
+    /// The next response that means something.
+    pub(super) async fn next(&mut self) -> Result<Event<'_>> {
+        self.alive()?;
+        let Self { conn, caps: _, folder, about, pending, dead, noise, qresync, .. } = self;
+        let mut ended = |e: Error| dead.get_or_insert(e).clone();
+        let frame = conn.frame().await.map_err(&mut ended)?;
+        *noise += 1;
+        if *noise > MOST_NOISE {
+            return Err(ended(protocol("the server sends without end and answers nothing")));
+        }
+        let event = match response::parse(frame) {
+            Response::Continuation(_) => Event::Continue,
+            Response::Tagged { tag, answer } => {
+                let at = pending.iter().position(|p| p.text.as_bytes() == tag);
+                let Some(at) = at else {
+                    return Err(ended(protocol("the server answered a command nobody sent")));
+                };
+                if matches!(answer.condition, Condition::Bye | Condition::PreAuth) {
+                    return Err(ended(protocol("the server's answer is neither OK, NO nor BAD")));
+                }
+                *noise = 0;
+                let p = pending.remove(at);
+                if p.aside {
+                    if answer.condition != Condition::Ok {
+                        tracing::debug!(text = %answer.text, "the server refused a courtesy");
+                    }
+                    Event::Data(Untagged::Ignored)
+                } else {
+                    Event::Done(p.tag, answer)
+                }
+            }
+            Response::Untagged(Untagged::Status(a)) if a.condition == Condition::Bye => {
+                return Err(ended(farewell(&about.host, &a.text)));
+            }
+            Response::Untagged(data) => {
+                match &data {
+                    Untagged::Unreadable => {
+                        let start = frame.get(..frame.len().min(200)).unwrap_or_default();
+                        if pending.iter().any(|p| p.tag.strip(frame).is_some()) {
+                            return Err(ended(protocol("the server's answer is unreadable")));
+                        }
+                        tracing::debug!(start = %start.escape_ascii(), "unreadable, passed over");
+                    }
+                    Untagged::Enabled(words) => {
+                        *qresync |= words.iter().any(|w| w.eq_ignore_ascii_case(b"QRESYNC"));
+                    }
+                    Untagged::Id(pairs) => about.id.clone_from(pairs),
+                    other => folder.note(other),
+                }
+                Event::Data(data)
+            }
+        };
+        Ok(event)
+    }
+
+    /// Waits until nothing is pending, neither commands nor courtesies.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        while !self.pending.is_empty() {
+            self.next().await?;
+        }
+        self.judge();
+        Ok(())
+    }
+
+    /// Whether courtesies are still unanswered.
+    pub(super) fn unsettled(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Sends one command and gives everything that comes to `f`, its tagged answer too. The first
+    /// error of `f` is given back when the command is answered; a refusal comes first.
+    pub(super) async fn command(
+        &mut self,
+        scope: Scope,
+        command: &[u8],
+        mut f: impl FnMut(&Event<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.alive()?;
+        let tag = self.send(command);
+        let mut first = Ok(());
+        loop {
+            let event = self.next().await?;
+            if first.is_ok() {
+                first = f(&event);
+            }
+            if let Event::Done(t, answer) = event
+                && t == tag
+            {
+                verdict(scope, command, &answer)?;
+                return first;
+            }
+        }
+    }
+
+    /// Sends commands, at most `window` of them unanswered at a time, and gives what comes to `f`.
+    /// After a refusal no more are sent; the first error is given back when all are answered.
+    pub(super) async fn pipeline(
+        &mut self,
+        scope: Scope,
+        window: usize,
+        commands: impl IntoIterator<Item = Vec<u8>>,
+        mut f: impl FnMut(&Event<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.alive()?;
+        let mut first = Ok(());
+        let mut commands = commands.into_iter();
+        let mut waiting: Vec<(Tag, Vec<u8>)> = Vec::new();
+        loop {
+            while waiting.len() < window && first.is_ok() {
+                let Some(command) = commands.next() else { break };
+                waiting.push((self.send(&command), command));
+            }
+            if waiting.is_empty() {
+                return first;
+            }
+            let event = self.next().await?;
+            if first.is_ok() {
+                first = f(&event);
+            }
+            if let Event::Done(tag, answer) = event
+                && let Some(i) = waiting.iter().position(|w| w.0 == tag)
+            {
+                let (_, command) = waiting.remove(i);
+                let v = verdict(scope, &command, &answer);
+                first = first.and(v);
+            }
+        }
+    }
+}
+
+impl Folder {
+    /// Keeps count of the selected folder. A server that lies here is found out by counting.
+    fn note(&mut self, data: &Untagged<'_>) {
+        match data {
+            Untagged::Exists(n) => {
+                self.noticed.arrived |= *n > self.exists && self.selected;
+                self.exists = *n;
+            }
+            Untagged::Expunge(_) => self.gone(1),
+            Untagged::Vanished { earlier: false, uids } => {
+                self.gone(u32::try_from(uids.len()).unwrap_or(u32::MAX));
+            }
+            Untagged::Fetch(f) => {
+                self.noticed.flags |= !self.fetching && self.selected && f.flags.is_some();
+            }
+            _ => {}
+        }
+    }
+
+    fn gone(&mut self, n: u32) {
+        self.exists = self.exists.saturating_sub(n);
+        self.noticed.vanished |= !self.removing && self.selected;
+    }
+}
+
+/// What a tagged answer means.
+pub(super) fn verdict(scope: Scope, command: &[u8], answer: &Answer<'_>) -> Result<()> {
+    if answer.condition == Condition::Ok {
+        return Ok(());
+    }
+    let why = match (answer.condition, &answer.code) {
+        (Condition::Bad, _) => Refusal::Bad,
+        (_, Some(code)) => code.refusal(),
+        (_, None) => Refusal::Unsaid,
+    };
+    // the command's name, with the UID before it
+    let mut words = command.split(|b| *b == b' ');
+    let mut verb = words.next().unwrap_or_default().escape_ascii().to_string();
+    if verb.eq_ignore_ascii_case("UID") {
+        verb = format!("UID {}", words.next().unwrap_or_default().escape_ascii());
+    }
+    let said: String = answer.text.chars().filter(|c| !c.is_control()).take(300).collect();
+    let what = format!("the server refused {verb}: {said}");
+    Err(Error::refused(scope, why, what).next(advice(why)))
+}
+
+fn advice(why: Refusal) -> &'static str {
+    match why {
+        Refusal::OverQuota => "make room on the server; it is tried again at the next pass",
+        Refusal::NoPerm => "ask the owner of the folder for the right, or exclude the folder",
+        Refusal::TooBig | Refusal::Limit => "the server's limit stands; it stays here only",
+        Refusal::InUse | Refusal::Unavailable | Refusal::ExpungeIssued => {
+            "it is tried again at the next pass"
+        }
+        Refusal::NonExistent | Refusal::TryCreate | Refusal::AlreadyExists => {
+            "the folder changed on the server meanwhile; the next pass sees it"
+        }
+        Refusal::Cannot | Refusal::Bad | Refusal::Unsaid => {
+            "if it happens at every pass, report it with a log made by -vv"
+        }
+    }
+}
+
+/// The peer broke the protocol or a bound.
+pub(super) fn protocol(what: &str) -> Error {
+    Error::account(Kind::Protocol, what)
+        .next("the connection was dropped; if it happens again, report it with a log made by -vv")
+}
+
+fn farewell(host: &str, text: &str) -> Error {
+    let said: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
+    Error::account(Kind::Connection, format!("{host} ended the session: {said}"))
+        .next("it is tried again by itself, later each time")
+}
+
+/// A folder name as a command's argument. A name with a line end has none.
+pub(super) fn quoted(wire: &[u8]) -> Result<Vec<u8>> {
+    if memchr::memchr3(b'\r', b'\n', 0, wire).is_some() {
+        let what = format!("the folder name {} cannot be sent", wire.escape_ascii());
+        return Err(Error::refused(Scope::Folder, Refusal::Cannot, what)
+            .next("rename the folder on the server"));
+    }
+    let mut out = vec![b'"'];
+    for b in wire {
+        if matches!(b, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(*b);
+    }
+    out.push(b'"');
+    Ok(out)
+}
+
+/// A command line from its parts.
+pub(super) fn line(parts: &[&[u8]]) -> Vec<u8> {
+    parts.join(&b' ')
+}
