@@ -31,6 +31,8 @@ pub enum Kind {
     Refused,
     /// A local file or directory.
     Io,
+    /// The name is taken: choose another one. Nothing was overwritten.
+    Exists,
     /// No space left on a local filesystem.
     DiskFull,
     /// A local file went away or changed between the scan and the act: scan again.

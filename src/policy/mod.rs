@@ -1,6 +1,8 @@
 //! What the user wants of a folder: the policy of the account with its rules laid over it, first
 //! match first, key by key. Pure.
 
+pub mod decide;
+
 use globset::{Glob, GlobMatcher};
 
 use crate::model::{FolderName, SpecialUse};

@@ -25,7 +25,7 @@ pub fn unpacked(variable: &str, name: &str, program: &str) -> PathBuf {
     let root = std::env::var_os(variable).map_or_else(own, PathBuf::from);
     assert!(
         root.join(program).is_file(),
-        "{name} is not unpacked in {}: run contrib/test --install, or name another directory \
+        "{name} is not unpacked in {}: run contrib/install {name}, or name another directory \
          with {variable}",
         root.display()
     );

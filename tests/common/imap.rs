@@ -61,6 +61,11 @@ impl TestImap {
         c
     }
 
+    /// How long it waits for the server to say something.
+    pub fn patience(&mut self, time: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(time)).expect("timeout");
+    }
+
     /// Every folder that holds messages.
     pub fn list(&mut self) -> Vec<String> {
         let mut out = Vec::new();

@@ -27,6 +27,21 @@ pub fn hash(body: &[u8]) -> blake3::Hash {
     blake3::hash(&to_lf(body))
 }
 
+/// The same without the header fields that mail readers change when they save a message.
+pub fn reader_hash(body: &[u8]) -> blake3::Hash {
+    let body = to_lf(body);
+    let head = body.windows(2).position(|w| w == b"\n\n").map_or(body.len(), |i| i + 1);
+    let mut hasher = blake3::Hasher::new();
+    for line in body[..head].split_inclusive(|b| *b == b'\n') {
+        let name = line.split(|b| *b == b':').next().unwrap_or_default().to_ascii_lowercase();
+        let of_reader: [&[u8]; 4] = [b"status", b"x-status", b"content-length", b"lines"];
+        if !of_reader.contains(&name.as_slice()) {
+            hasher.update(line);
+        }
+    }
+    hasher.update(&body[head..]).finalize()
+}
+
 /// With LF for CRLF.
 pub fn to_lf(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len());
@@ -112,7 +127,7 @@ impl Mint {
         // Sizes spread over two orders of magnitude, as in a real mailbox: the product of two
         // uniform numbers, with mean `average`.
         let spread = (rng.below(2000) * rng.below(2000)) as f64 / 1_000_000.0;
-        let size = 300 + (spread * (self.average as f64 - 1100.0).max(0.0)) as usize;
+        let size = 300 + (spread * (self.average as f64 - 200.0).max(0.0)) as usize;
         let date = rfc2822(self.date(i) - rng.below(100) as i64);
         let mut s = String::with_capacity(size + 1024);
         let _ = write!(

@@ -17,7 +17,9 @@ use super::server::{PASSWORD, Server, USER};
 
 /// One account named `test`, with a Maildir and a state of its own.
 pub struct Mailkeep {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
+    /// Removes `dir` in the end, unless a person named it.
+    cleanup: Option<tempfile::TempDir>,
     maildir: PathBuf,
     account: BTreeMap<String, String>,
     policy: BTreeMap<String, String>,
@@ -60,19 +62,28 @@ impl Mailkeep {
 
     /// For a plain port on loopback: a proxy's, or a scripted server's.
     pub fn to_port(port: u16) -> Self {
-        let dir = temp_dir("run");
-        let maildir = dir.path().join("mail");
-        fs::create_dir(&maildir).expect("mkdir");
-        fs::write(dir.path().join("password"), PASSWORD).expect("write");
+        let cleanup = temp_dir("run");
+        let mut new = Self::in_directory(port, cleanup.path());
+        new.cleanup = Some(cleanup);
+        new
+    }
+
+    /// The same in a directory that stays, with Maildir, state and configuration in it.
+    pub fn in_directory(port: u16, dir: &Path) -> Self {
+        let dir = &std::path::absolute(dir).expect("absolute");
+        let maildir = dir.join("mail");
+        fs::create_dir_all(&maildir).expect("mkdir");
+        fs::write(dir.join("password"), PASSWORD).expect("write");
         let mut new = Self {
             maildir,
-            dir,
+            dir: dir.clone(),
+            cleanup: None,
             account: BTreeMap::new(),
             policy: BTreeMap::new(),
             rules: Vec::new(),
             timeout: Duration::from_secs(60),
         };
-        let password = new.dir.path().join("password");
+        let password = new.dir.join("password");
         new.set("protocol", "imap").set("host", "localhost").set("user", USER);
         new.set("tls", "none").set("password_file", password.to_str().expect("UTF-8"));
         new.port(port);
@@ -138,13 +149,21 @@ impl Mailkeep {
         self.maildir.join(name)
     }
 
-    /// The temp dir: nothing of a run may appear in it but `mail`, `state` and `runtime`.
+    /// Its directory: nothing of a run may appear in it but `mail`, `state` and `runtime`.
     pub fn dir(&self) -> &Path {
-        self.dir.path()
+        &self.dir
     }
 
     pub fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
+        self.dir.join("state")
+    }
+
+    /// Leaves everything where it is, and says where.
+    pub fn keep(mut self) -> PathBuf {
+        if let Some(d) = &mut self.cleanup {
+            d.disable_cleanup(true);
+        }
+        self.dir.clone()
     }
 
     /// The ledger is lost.
@@ -156,7 +175,7 @@ impl Mailkeep {
         let mut s = format!(
             "state_dir = {}\nruntime_dir = {}\n\n[accounts.test]\nmaildir = {}\n",
             quoted(self.state_dir().to_str().expect("UTF-8")),
-            quoted(self.dir.path().join("runtime").to_str().expect("UTF-8")),
+            quoted(self.dir.join("runtime").to_str().expect("UTF-8")),
             quoted(self.maildir.to_str().expect("UTF-8")),
         );
         for (k, v) in &self.account {
@@ -174,7 +193,7 @@ impl Mailkeep {
 
     /// Where the configuration is; it is written before every run.
     pub fn config_path(&self) -> PathBuf {
-        self.dir.path().join("config.toml")
+        self.dir.join("config.toml")
     }
 
     /// One pass.
@@ -218,7 +237,7 @@ impl Mailkeep {
             c
         };
         c.arg("--config").arg(&config).args(args);
-        c.env("HOME", self.dir.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
+        c.env("HOME", &self.dir).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
         c.env_remove("XDG_RUNTIME_DIR").env_remove("RUST_LOG");
         Running::start(c)
     }

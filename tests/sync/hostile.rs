@@ -32,7 +32,7 @@ fn with_body(names: &[String], body: &str) -> Script {
          RFC822.SIZE {}",
         body.len()
     );
-    let header = format!(" BODY[HEADER.FIELDS (MESSAGE-ID DATE)] {{18}}\r\nMessage-ID: <m@b>)\r\n");
+    let header = " BODY[HEADER.FIELDS (MESSAGE-ID DATE)] {18}\r\nMessage-ID: <m@b>)\r\n";
     let whole = format!(" BODY[] {{{}}}\r\n{body})\r\n", body.len());
     let done = "{tag} OK done\r\n";
     Script::greeting([send(format!("* OK [{caps}] ready\r\n"))])
@@ -135,7 +135,7 @@ fn names_made_to_escape() {
     ];
     let mut quoted: Vec<String> = names.iter().map(|n| format!("\"{n}\"")).collect();
     // Control characters come in literals only.
-    quoted.push("{5}\r\na\r\nb".to_owned() + "");
+    quoted.push("{4}\r\na\r\nb".to_owned());
     let server = Scripted::start(ordinary(&quoted));
     let mut mk = Mailkeep::to_port(server.port());
     let deep = mk.dir().join("one/two/three/mail");

@@ -176,7 +176,7 @@ fn one_bad_folder_does_not_stop_the_others() {
     let world = synced();
     let bad = world.server.folder_dir("Lists/rust");
     let kept = world.local("Lists/rust").len();
-    fs::set_permissions(&bad, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&bad, fs::Permissions::from_mode(0o000)).unwrap();
     world.server.imap().append_all("Work", &world.mint.letters(500..503));
     let said = world.mk.sync();
     fs::set_permissions(&bad, fs::Permissions::from_mode(0o755)).unwrap();

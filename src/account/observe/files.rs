@@ -1,0 +1,134 @@
+//! Files without a row: read whole, since only their bytes say what they are; and the same base name
+//! twice in a folder.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::pass::Pass;
+use super::local::read_flags;
+use crate::error::{Kind, Result, Scope};
+use crate::maildir::{self, FileStat, place_path};
+use crate::model::{BaseName, FileName, Flags, FolderId, Identity, Place, Row};
+use crate::policy::LocalDelete;
+use crate::reconcile::{FileId, LocalFile};
+
+/// A file younger than this may still be written to by whoever copies it here.
+const SETTLES_AFTER: i64 = 1;
+
+/// Reads the files. What an earlier round read, and what has not changed since, is not read again.
+pub(super) async fn identify(
+    p: &mut Pass<'_>,
+    extra: BTreeMap<FolderId, Vec<Place>>,
+) -> Result<()> {
+    let mut known: BTreeMap<(FolderId, Place), (LocalFile, FileStat)> = BTreeMap::new();
+    for (id, f) in std::mem::take(&mut p.files) {
+        if let Some(stat) = p.stats.get(&id) {
+            known.insert((f.folder, f.place.clone()), (f, *stat));
+        }
+    }
+    p.stats.clear();
+    for (folder, places) in extra {
+        for place in places {
+            let path = place_path(&p.folder(folder)?.dir, &place);
+            let read = match maildir::stat(&path) {
+                Ok(now) => match known.remove(&(folder, place.clone())) {
+                    Some((f, then)) if then == now => Ok((f, now)),
+                    _ => one(p, folder, &place).await,
+                },
+                Err(e) => Err(e),
+            };
+            match read {
+                Ok((file, stat)) => {
+                    if doubled(p, folder, &file)? {
+                        continue;
+                    }
+                    let id: FileId = p.number_file();
+                    p.files.insert(id, file);
+                    p.stats.insert(id, stat);
+                }
+                Err(e) if e.kind == Kind::Raced => {
+                    // a reader was faster
+                    p.folder_mut(folder)?.unsettled = true;
+                    p.look_again = true;
+                }
+                Err(e) => {
+                    p.folder_mut(folder)?.unsettled = true;
+                    p.note(e.widen(Scope::Message))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn one(p: &Pass<'_>, folder: FolderId, place: &Place) -> Result<(LocalFile, FileStat)> {
+    let f = p.folder(folder)?;
+    let path = place_path(&f.dir, place);
+    let stat = maildir::stat(&path)?;
+    let mtime = i64::try_from(stat.mtime_ns.div_euclid(1_000_000_000)).unwrap_or(0);
+    let now = p.now();
+    if (now - SETTLES_AFTER..=now + SETTLES_AFTER).contains(&mtime) {
+        let wait = u64::try_from(mtime + SETTLES_AFTER + 1 - now).unwrap_or(1);
+        tokio::time::sleep(Duration::from_secs(wait.min(3))).await;
+    }
+    let read = maildir::identify(&path)?;
+    let may_delete = f.policy.local_delete == LocalDelete::Mirror && !p.session.caps().labels;
+    let flags = read_flags(&f.keywords, f.letters_void, place, &Flags::default(), may_delete);
+    let identity = Identity {
+        content: Some(read.digest.content),
+        reader: Some(read.digest.reader),
+        fingerprint: read.digest.fingerprint,
+        wire_size: read.digest.wire_size,
+        internal_date: read.mtime,
+        server_id: None,
+    };
+    Ok((LocalFile { folder, place: place.clone(), flags, identity }, read.stat))
+}
+
+/// A second file of a row's base name. Equal bytes are one message: flags are united, and the extra
+/// file goes, with a row in the journal. Otherwise it gets a name of its own.
+fn doubled(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<bool> {
+    let base = &file.place.file.base;
+    let mut twin: Option<(Option<Row>, Place, Identity)> = None;
+    if let Some(row) = p.ledger.with(|l| l.row_at(folder, base))?
+        && !p.missing.contains(&row.id)
+        && let Some(place) = row.place.clone()
+    {
+        let path = place_path(&p.folder(folder)?.dir, &place);
+        if place != file.place && maildir::stat(&path).is_ok() {
+            let read = maildir::identify(&path)?;
+            let identity = Identity { content: Some(read.digest.content), ..row.identity.clone() };
+            twin = Some((Some(row), place, identity));
+        }
+    }
+    if twin.is_none() {
+        let other = p.files.values().find(|f| f.folder == folder && f.place.file.base == *base);
+        twin = other.map(|f| (None, f.place.clone(), f.identity.clone()));
+    }
+    let Some((row, place, identity)) = twin else { return Ok(false) };
+    if p.options.dry_run {
+        return Ok(true);
+    }
+    if identity.content == file.identity.content {
+        crate::executor::here::unite(p, folder, row, &place, file)?;
+    } else {
+        rename_apart(p, folder, file)?;
+    }
+    p.look_again = true;
+    Ok(true)
+}
+
+/// Two messages must not share a base name. The new one is no name of ours: it did not come from a
+/// server.
+fn rename_apart(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<()> {
+    let now = p.now();
+    let fresh = p.namer.next(now);
+    let text = fresh.to_string();
+    let Some(base) = BaseName::new(text.trim_end_matches(".mailkeep").as_bytes()) else {
+        return Ok(());
+    };
+    let to =
+        Place { sub: file.place.sub, file: FileName::from_parts(base, file.place.file.suffix()) };
+    crate::executor::here::rename(p, folder, &file.place, folder, &to)?;
+    crate::executor::here::sync(p, &[folder])
+}

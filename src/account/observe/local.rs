@@ -1,0 +1,360 @@
+//! The Maildir: names only, compared with the rows by a digest first and one by one where that
+//! differs. An absence is believed only after a second scan of everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::super::pass::Pass;
+use super::files;
+use crate::error::{Kind, Result, Scope};
+use crate::maildir::{self, DirSignature, KeywordMap, NamesDigest, Scan};
+use crate::model::{Flags, FolderId, Place, RowId, SystemFlags};
+use crate::policy::LocalDelete;
+use crate::reconcile::Presence;
+
+/// Even a folder whose signature is unchanged is read once in so many seconds.
+const FULL_SCAN_EVERY: i64 = 24 * 3600;
+
+/// How old a directory's last change must be, so that another one would show in its time stamps.
+/// ext4 and XFS stamp with the kernel's tick, at most 10 ms.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How often the second scan is tried while readers keep changing directories.
+const TRIES: usize = 4;
+
+/// Observes every folder of the Maildir.
+pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
+    p.local_complete = true;
+    p.missing.clear();
+    let on_disk: BTreeSet<_> = p.maildir.folders()?.into_iter().collect();
+    for name in &on_disk {
+        if p.folder_named(name).is_none() {
+            let id = p.add_folder(name)?;
+            let selected = p.account.policy.selects(name, None, false);
+            p.folder_mut(id)?.selected = selected;
+        }
+    }
+    let ids: Vec<FolderId> = p.folders.keys().copied().collect();
+    for id in &ids {
+        let f = p.folder_mut(*id)?;
+        let here = on_disk.contains(&f.rec.name);
+        f.disk = match (here, f.rec.on_disk) {
+            (true, _) => Presence::There,
+            (false, true) => Presence::Vanished,
+            (false, false) => Presence::Never,
+        };
+        if here && !f.rec.on_disk && f.selected {
+            f.rec.on_disk = true;
+            p.write_folder(*id, |_| Ok(()))?;
+        }
+    }
+    let mut lost: BTreeMap<FolderId, BTreeSet<RowId>> = BTreeMap::new();
+    let mut extra: BTreeMap<FolderId, Vec<Place>> = BTreeMap::new();
+    for id in &ids {
+        if !p.folder(*id)?.selected {
+            continue;
+        }
+        match folder(p, *id) {
+            Ok(found) => {
+                if !found.missing.is_empty() {
+                    lost.insert(*id, found.missing);
+                }
+                if !found.extra.is_empty() {
+                    extra.insert(*id, found.extra);
+                }
+            }
+            Err(e) => {
+                p.local_complete = false;
+                p.folder_mut(*id)?.unsettled = true;
+                p.note(e.widen(Scope::Folder))?;
+            }
+        }
+    }
+    if !lost.is_empty() {
+        confirm(p, &mut lost, &mut extra).await?;
+    }
+    p.missing = lost.into_values().flatten().collect();
+    files::identify(p, extra).await
+}
+
+/// What a folder's scan found beside what the rows know.
+#[derive(Default)]
+struct Found {
+    missing: BTreeSet<RowId>,
+    extra: Vec<Place>,
+}
+
+fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<Found> {
+    let f = p.folder(id)?;
+    if f.disk == Presence::Never {
+        return Ok(Found::default());
+    }
+    if f.disk == Presence::Vanished {
+        // every row's file is missing, if the second scan agrees
+        let mut found = Found::default();
+        p.ledger.with(|l| {
+            l.for_each_local(id, |row, _| {
+                found.missing.insert(row);
+                Ok(())
+            })
+        })?;
+        return Ok(found);
+    }
+    let dir = f.dir.clone();
+    if f.names.is_none() && is_as_remembered(p, id)? {
+        return Ok(Found::default());
+    }
+    let scan = maildir::scan(&dir)?;
+    let f = p.folder_mut(id)?;
+    let expected = f.names.or(f.rec.digest.map(NamesDigest));
+    f.names = Some(scan.digest);
+    f.trusted = scan.trusted.then_some(scan.signature);
+    f.touched = false;
+    if expected == Some(scan.digest) && !f.unsettled {
+        return Ok(Found::default());
+    }
+    sync_keywords(p, id)?;
+    compare(p, id, scan)
+}
+
+/// Whether the directory's time stamps prove that nothing changed since the last scan.
+fn is_as_remembered(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
+    let f = p.folder(id)?;
+    let (Some(remembered), Some(digest)) = (&f.rec.signature, f.rec.digest) else {
+        return Ok(false);
+    };
+    if p.started - f.rec.last_full_scan >= FULL_SCAN_EVERY {
+        return Ok(false);
+    }
+    let Some(remembered) = DirSignature::from_bytes(remembered) else { return Ok(false) };
+    let same = maildir::signature(&f.dir)? == Some(remembered);
+    if same {
+        let f = p.folder_mut(id)?;
+        f.names = Some(NamesDigest(digest));
+        f.trusted = Some(remembered);
+    }
+    Ok(same)
+}
+
+/// Brings the folder's letters in step with the ledger. A reader may have added keywords; where the
+/// file is lost or says otherwise, letters mean nothing in this pass, and the file is restored.
+pub(super) fn sync_keywords(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
+    let f = p.folder(id)?;
+    let file = maildir::keywords::load(&f.dir)?;
+    let ledger = &f.keywords;
+    let extends = |file: &KeywordMap| {
+        (0..26).all(|l| ledger.keyword_of(l).is_none_or(|k| file.keyword_of(l) == Some(k)))
+    };
+    let void = match &file {
+        None => *ledger != KeywordMap::default(),
+        Some(file) if extends(file) => {
+            if file != ledger {
+                let file = file.clone();
+                let f = p.folder_mut(id)?;
+                f.rec.keywords = file.to_text();
+                f.keywords = file;
+                p.write_folder(id, |_| Ok(()))?;
+            }
+            false
+        }
+        Some(_) => true,
+    };
+    if void {
+        let f = p.folder_mut(id)?;
+        f.letters_void = true;
+        if !p.options.dry_run {
+            let f = p.folder(id)?;
+            tracing::warn!(
+                "{}: the keywords of folder {} were lost or changed; they are restored from the \
+                 ledger",
+                p.account.name,
+                f.rec.name
+            );
+            maildir::keywords::save(&f.dir, &f.keywords)?;
+        }
+    }
+    Ok(())
+}
+
+/// Merges the sorted scan with the sorted rows. What moved or changed its letters inside the folder
+/// is written into the rows.
+fn compare(p: &mut Pass<'_>, id: FolderId, scan: Scan) -> Result<Found> {
+    let mut found = Found::default();
+    let mut renamed: Vec<(RowId, Place)> = Vec::new();
+    {
+        let mut entries = scan.entries.into_iter().map(|e| e.place).peekable();
+        p.ledger.with(|l| {
+            l.for_each_local(id, |row, place| {
+                while let Some(e) = entries.next_if(|e| e.file.base < place.file.base) {
+                    found.extra.push(e);
+                }
+                // the same base name may stand there twice (rsync, Syncthing)
+                let mut same = Vec::new();
+                while let Some(e) = entries.next_if(|e| e.file.base == place.file.base) {
+                    same.push(e);
+                }
+                match same.iter().position(|e| e == place) {
+                    Some(at) => {
+                        same.remove(at);
+                    }
+                    None if same.is_empty() => {
+                        found.missing.insert(row);
+                    }
+                    None => renamed.push((row, same.remove(0))),
+                }
+                found.extra.extend(same);
+                Ok(())
+            })
+        })?;
+        found.extra.extend(entries);
+    }
+    take_renamed(p, id, renamed)?;
+    Ok(found)
+}
+
+/// Notes what readers made of the names: new letters, or another subdirectory.
+fn take_renamed(p: &mut Pass<'_>, id: FolderId, renamed: Vec<(RowId, Place)>) -> Result<()> {
+    let labels = p.session.caps().labels;
+    for part in renamed.chunks(500) {
+        let ids: Vec<RowId> = part.iter().map(|(r, _)| *r).collect();
+        let mut rows = p.ledger.with(|l| l.rows_by_ids(&ids))?;
+        let f = p.folder(id)?;
+        let may_delete = f.policy.local_delete == LocalDelete::Mirror && !labels;
+        for row in &mut rows {
+            let Some((_, place)) = part.iter().find(|(r, _)| *r == row.id) else { continue };
+            row.local = read_flags(&f.keywords, f.letters_void, place, &row.agreed, may_delete);
+            row.place = Some(place.clone());
+        }
+        p.write(|tx| rows.iter().try_for_each(|r| tx.update_row(r)))?;
+    }
+    Ok(())
+}
+
+/// The flags that a file name shows, with what it cannot say, or shall not say to the server, taken
+/// from what was agreed on.
+pub(super) fn read_flags(
+    keywords: &KeywordMap,
+    void: bool,
+    place: &Place,
+    agreed: &Flags,
+    may_delete: bool,
+) -> Flags {
+    let (mut flags, _) = keywords.flags_of(&place.file.info());
+    if void {
+        flags.keywords.clone_from(&agreed.keywords);
+    } else {
+        let unsaid = agreed.keywords.iter().filter(|k| keywords.letter_of(k).is_none());
+        flags.keywords.extend(unsaid.cloned());
+    }
+    if !may_delete {
+        flags = flags.without(SystemFlags::DELETED);
+        flags.system = flags.system.union(agreed.system.intersection(SystemFlags::DELETED));
+    }
+    flags
+}
+
+/// The second scan: of everything, begun after the first, with no directory changing around it.
+/// Rows that it finds are not missing; while directories keep changing, nothing is believed.
+async fn confirm(
+    p: &mut Pass<'_>,
+    lost: &mut BTreeMap<FolderId, BTreeSet<RowId>>,
+    extra: &mut BTreeMap<FolderId, Vec<Place>>,
+) -> Result<()> {
+    let ids: Vec<FolderId> = p
+        .folders
+        .iter()
+        .filter(|(_, f)| f.selected && f.disk == Presence::There)
+        .map(|(id, _)| *id)
+        .collect();
+    for _ in 0..TRIES {
+        tokio::time::sleep(TICK).await;
+        let mut steady = true;
+        for id in &ids {
+            let f = p.folder(*id)?;
+            let before = maildir::signature(&f.dir)?;
+            let scan = match maildir::scan(&f.dir) {
+                Ok(scan) => scan,
+                Err(e) if e.kind == Kind::Raced => {
+                    steady = false;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            steady &= before == Some(scan.signature) && scan.stable;
+            let f = p.folder_mut(*id)?;
+            let changed = f.names != Some(scan.digest);
+            f.names = Some(scan.digest);
+            f.trusted = scan.trusted.then_some(scan.signature);
+            if changed {
+                steady = false;
+                sync_keywords(p, *id)?;
+                let found = compare(p, *id, scan)?;
+                lost.remove(id);
+                extra.remove(id);
+                if !found.missing.is_empty() {
+                    lost.insert(*id, found.missing);
+                }
+                if !found.extra.is_empty() {
+                    extra.insert(*id, found.extra);
+                }
+            }
+        }
+        let still: BTreeSet<_> = p.maildir.folders()?.into_iter().collect();
+        steady &= p
+            .folders
+            .values()
+            .filter(|f| f.selected)
+            .all(|f| still.contains(&f.rec.name) == (f.disk == Presence::There));
+        if steady || lost.is_empty() {
+            return Ok(());
+        }
+    }
+    tracing::info!(
+        "{}: the maildir keeps changing; what is missing is looked at again later",
+        p.account.name
+    );
+    for id in lost.keys() {
+        if let Some(f) = p.folders.get_mut(id) {
+            f.unsettled = true;
+        }
+    }
+    lost.clear();
+    p.local_complete = false;
+    Ok(())
+}
+
+/// Remembers how the directories stand, so that the next pass need not read what did not change.
+/// A folder in which anything is open is read again.
+pub fn finish(p: &mut Pass<'_>) -> Result<()> {
+    let mut open: BTreeSet<FolderId> = p.files.values().map(|f| f.folder).collect();
+    for row in p.ledger.with(|l| l.rows_by_ids(&p.missing.iter().copied().collect::<Vec<_>>()))? {
+        open.insert(row.folder);
+    }
+    let ids: Vec<FolderId> = p.folders.keys().copied().collect();
+    for id in ids {
+        let settled = !open.contains(&id) && !p.folder(id)?.unsettled && p.local_complete;
+        let started = p.started;
+        let f = p.folder_mut(id)?;
+        if !f.selected {
+            continue;
+        }
+        let before = f.rec.clone();
+        f.rec.digest = f.names.filter(|_| settled && !f.letters_void).map(|d| d.0);
+        let signature = f.trusted.filter(|_| settled && !f.touched && !f.letters_void);
+        let signature = signature.map(|s| s.to_bytes());
+        if signature.is_some()
+            && (signature != f.rec.signature || started - f.rec.last_full_scan >= FULL_SCAN_EVERY)
+        {
+            f.rec.last_full_scan = started;
+        }
+        f.rec.signature = signature;
+        f.rec.note = f.closed.clone().unwrap_or_default();
+        if f.rec != before {
+            let rec = f.rec.clone();
+            // what is remembered here can be found out again: no generation is raised for it
+            p.ledger.with(|l| l.write(|tx| tx.update_folder(&rec)))?;
+        }
+    }
+    let now = p.now();
+    p.ledger.with(|l| l.write(|tx| tx.note_sizes(now)))
+}

@@ -1,0 +1,13 @@
+//! Observing both sides: cheaply where nothing changed, completely where it did. What was seen goes
+//! into the ledger beside what was agreed, together with the cursors that it was seen by.
+
+mod files;
+mod local;
+mod news;
+mod server;
+mod trees;
+
+pub use local::{finish, maildir};
+pub use news::{contents, news, pending};
+pub use server::{as_observed, server, server_moved_on};
+pub use trees::trees;

@@ -1,0 +1,417 @@
+//! The server: one LIST with STATUS, then only the folders that changed, each as cheaply as it can
+//! be had (QRESYNC, CONDSTORE, all flags), and always counted against EXISTS.
+
+use std::collections::BTreeSet;
+
+use super::super::pass::{Fresh, Pass};
+use crate::error::{Error, Kind, Result, Scope};
+use crate::imap::{Known, Listed, Selected};
+use crate::model::{Flags, FolderId, SystemFlags, Uid, UidSet};
+use crate::policy::RemoteDelete;
+use crate::reconcile::Presence;
+
+/// Observes every folder of the server, except for what new messages say.
+pub async fn server(p: &mut Pass<'_>) -> Result<()> {
+    p.remote_complete = true;
+    p.open = None;
+    let listing = p.session.list().await?;
+    for e in listing.errors {
+        p.remote_complete = false;
+        p.note(e)?;
+    }
+    let mut listed = BTreeSet::new();
+    for l in listing.folders.iter().filter(|l| l.selectable) {
+        listed.insert(take_listed(p, l)?);
+    }
+    unlisted(p, &listed).await?;
+    let ids: Vec<FolderId> = p.folders.keys().copied().collect();
+    for id in ids {
+        let f = p.folder(id)?;
+        if !f.selected || f.server != Presence::There {
+            continue;
+        }
+        let seen = match f.failed.clone() {
+            Some(e) => Err(e),
+            None => folder(p, id).await,
+        };
+        if let Err(e) = seen {
+            let e = if e.scope == Scope::Message { e.widen(Scope::Folder) } else { e };
+            p.remote_complete = false;
+            p.folder_mut(id)?.failed = Some(e.clone());
+            p.note(e)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether any folder has new messages that this pass has not seen. What vanished from one folder
+/// may have arrived in another since that was looked at.
+pub async fn server_moved_on(p: &mut Pass<'_>) -> Result<bool> {
+    let listing = p.session.list().await?;
+    for l in listing.folders.iter().filter(|l| l.selectable) {
+        let known = p.folder_named(&l.name).and_then(|id| p.folders.get(&id));
+        let (Some(f), Some(s)) = (known, &l.status) else { return Ok(true) };
+        if f.selected && (s.uidnext.is_none() || s.uidnext != f.rec.uidnext) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes over what LIST says of a folder.
+fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
+    p.maildir.check(&l.name).or_else(|e| p.note(e))?;
+    let id = match p.folder_named(&l.name) {
+        Some(id) => id,
+        None => p.add_folder(&l.name)?,
+    };
+    let gmail_view = p.session.caps().labels
+        && matches!(
+            l.special_use,
+            Some(crate::model::SpecialUse::Flagged | crate::model::SpecialUse::Important)
+        );
+    let selected = p.account.policy.selects(&l.name, l.special_use, !l.personal || gmail_view)
+        && p.maildir.check(&l.name).is_ok();
+    let policy = p.account.policy.of(&l.name, l.special_use);
+    let f = p.folder_mut(id)?;
+    f.server = Presence::There;
+    f.selected = selected;
+    f.policy = policy;
+    f.status.clone_from(&l.status);
+    f.failed.clone_from(&l.status_error);
+    let before = f.rec.clone();
+    f.rec.wire = Some(l.wire.clone());
+    f.rec.separator = l.separator.map(char::from);
+    f.rec.special_use = l.special_use;
+    f.rec.mailbox_id.clone_from(&l.mailbox_id);
+    f.rec.on_server = true;
+    if f.rec != before {
+        p.write_folder(id, |_| Ok(()))?;
+    }
+    Ok(id)
+}
+
+/// Folders that the ledger knows and LIST does not show are gone only if STATUS says so too.
+async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>) -> Result<()> {
+    let mut ids = Vec::new();
+    let mut wires = Vec::new();
+    for (id, f) in &mut p.folders {
+        if listed.contains(id) {
+            continue;
+        }
+        // what is not on the server is selected by its name alone
+        f.policy = p.account.policy.of(&f.rec.name, f.rec.special_use);
+        f.selected = p.account.policy.selects(&f.rec.name, f.rec.special_use, false);
+        if let (true, Some(wire)) = (f.rec.on_server, &f.rec.wire) {
+            ids.push(*id);
+            wires.push(wire.clone());
+        } else {
+            f.server = Presence::Never;
+        }
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let answers = p.session.status(&wires).await?;
+    for (id, answer) in ids.into_iter().zip(answers) {
+        let name = p.folder(id)?.rec.name.clone();
+        match answer {
+            Ok(Some(status)) => {
+                let f = p.folder_mut(id)?;
+                f.server = Presence::There;
+                f.status = Some(status);
+            }
+            Ok(None) if name.is_inbox() => {
+                return Err(Error::account(Kind::Protocol, "the server shows no INBOX")
+                    .next("a server always has one; nothing was changed, sync again later"));
+            }
+            Ok(None) => vanished(p, id)?,
+            Err(e) => {
+                p.remote_complete = false;
+                let f = p.folder_mut(id)?;
+                f.server = Presence::There;
+                f.failed = Some(e.clone());
+                p.note(e)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A folder went: its messages vanished.
+fn vanished(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
+    let f = p.folder_mut(id)?;
+    f.server = Presence::Vanished;
+    f.status = None;
+    f.fresh = None;
+    if !f.selected {
+        return Ok(());
+    }
+    let everything = UidSet::range(Uid::MIN, Uid::MAX);
+    let had = f.rec.uidvalidity.is_some();
+    f.rec.uidvalidity = None;
+    f.rec.uidnext = None;
+    f.rec.modseq = None;
+    f.rec.messages = 0;
+    if had {
+        p.write_folder(id, |tx| tx.vanish(id, &everything).map(|_| ()))?;
+    }
+    Ok(())
+}
+
+/// Whether STATUS proves that nothing happened since the ledger's cursors.
+fn unchanged(p: &Pass<'_>, id: FolderId) -> Result<bool> {
+    let f = p.folder(id)?;
+    let Some(s) = &f.status else { return Ok(false) };
+    let same_mail = s.uidvalidity.is_some()
+        && s.uidvalidity == f.rec.uidvalidity
+        && s.uidnext.is_some()
+        && s.uidnext == f.rec.uidnext
+        && s.messages == f.rec.messages;
+    let same_flags = s.messages == 0 || s.modseq.is_some() && s.modseq == f.rec.modseq;
+    Ok(same_mail && same_flags)
+}
+
+/// Whether the server shows only a window of the folder: what is not in it is not gone.
+fn is_windowed(p: &Pass<'_>) -> bool {
+    p.session.caps().window.is_some_and(|most| p.session.exists() >= most)
+}
+
+async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
+    if unchanged(p, id)? {
+        return Ok(());
+    }
+    let rec = p.folder(id)?.rec.clone();
+    let known = match (rec.uidvalidity, rec.modseq, rec.uidnext) {
+        (Some(uidvalidity), Some(modseq), Some(uidnext)) if uidnext > Uid::MIN => {
+            Some(Known { uidvalidity, modseq, uidnext })
+        }
+        _ => None,
+    };
+    let selected = p.open_folder(id, true, known).await?;
+    epoch(p, id, &selected)?;
+    let Some(from) = p.folder(id)?.rec.uidnext else {
+        // nothing of it is known
+        let fresh = Fresh {
+            from: Uid::MIN,
+            count: Some(u64::from(selected.exists)),
+            modseq: selected.modseq,
+            uidnext: selected.uidnext,
+        };
+        return nothing_or(p, id, fresh, &selected);
+    };
+    let went_back = matches!((selected.modseq, rec.modseq), (Some(now), Some(then)) if now < then);
+    let since = rec.modseq.filter(|_| !went_back && selected.modseq.is_some());
+    let mut seen = Seen::default();
+    match (&selected.delta, since) {
+        (Some(delta), Some(_)) => {
+            seen.vanished = delta.vanished.clone();
+            seen.flags.clone_from(&delta.changed);
+        }
+        (_, Some(since)) => {
+            if let Some(last) = before(from) {
+                let all = UidSet::range(Uid::MIN, last);
+                let flags = &mut seen.flags;
+                p.session
+                    .fetch_flags(&all, Some(since), &mut |uid, f| {
+                        flags.push((uid, f));
+                        Ok(())
+                    })
+                    .await?;
+            }
+        }
+        (_, None) => {
+            let flags = &mut seen.flags;
+            let mut listed = Vec::new();
+            p.session
+                .fetch_flags(&UidSet::range(Uid::MIN, Uid::MAX), None, &mut |uid, f| {
+                    listed.push(uid);
+                    flags.push((uid, f));
+                    Ok(())
+                })
+                .await?;
+            seen.listed = Some(listed.into_iter().collect());
+        }
+    }
+    if let Some(listed) = &seen.listed {
+        agree(p, id, listed)?;
+    }
+    commit_seen(p, id, from, seen, &selected).await
+}
+
+/// What a look at a changed folder showed.
+#[derive(Default)]
+struct Seen {
+    vanished: UidSet,
+    flags: Vec<(Uid, Flags)>,
+    /// Every UID, where all were listed.
+    listed: Option<UidSet>,
+}
+
+/// A listing counts only if it agrees with EXISTS.
+fn agree(p: &Pass<'_>, id: FolderId, listed: &UidSet) -> Result<()> {
+    let exists = p.session.exists();
+    if listed.len() == u64::from(exists) {
+        return Ok(());
+    }
+    let name = &p.folder(id)?.rec.name;
+    Err(Error::folder(
+        Kind::Protocol,
+        format!(
+            "folder {name}: the server lists {} messages and says that it has {exists}",
+            listed.len()
+        ),
+    )
+    .next("nothing there was taken for deleted; sync again"))
+}
+
+/// UIDVALIDITY changed, or UIDNEXT went back: the UIDs say nothing any more, and pairing decides.
+fn epoch(p: &mut Pass<'_>, id: FolderId, selected: &Selected) -> Result<()> {
+    let f = p.folder_mut(id)?;
+    let Some(now) = selected.uidvalidity else {
+        return Err(Error::folder(
+            Kind::Protocol,
+            format!("folder {}: the server has no lasting UIDs for it", f.rec.name),
+        )
+        .next("it cannot be mirrored; exclude it"));
+    };
+    let back = matches!((selected.uidnext, f.rec.uidnext), (Some(now), Some(then)) if now < then);
+    let new = f.rec.uidvalidity != Some(now);
+    if new || back {
+        let had = f.rec.uidvalidity.is_some();
+        f.rec.uidvalidity = Some(now);
+        f.rec.uidnext = None;
+        f.rec.modseq = None;
+        f.rec.messages = 0;
+        if had {
+            tracing::warn!(
+                "{}: all UIDs of {} are new; its messages are paired again",
+                p.account.name,
+                p.folder(id)?.rec.name
+            );
+            p.write_folder(id, |tx| tx.mark_epoch(id).map(|_| ()))?;
+        }
+    }
+    Ok(())
+}
+
+fn before(uid: Uid) -> Option<Uid> {
+    Uid::new(uid.get() - 1)
+}
+
+/// Commits flags and vanishes, heals what does not add up, and finds out whether there is news.
+async fn commit_seen(
+    p: &mut Pass<'_>,
+    id: FolderId,
+    from: Uid,
+    mut seen: Seen,
+    selected: &Selected,
+) -> Result<()> {
+    if let Some(listed) = &seen.listed {
+        seen.vanished = minus(&p.ledger.with(|l| l.uid_set(id))?, listed);
+    }
+    apply(p, id, from, &seen)?;
+    let on_server = p.ledger.with(|l| l.count_on_server(id))?;
+    let exists = u64::from(p.session.exists());
+    let no_new_uid = selected.uidnext == Some(from);
+    let mut count = exists.checked_sub(on_server);
+    let mut missed = None;
+    if let Some(listed) = &seen.listed {
+        missed = minus(listed, &p.ledger.with(|l| l.uid_set(id))?).iter().next();
+    }
+    if is_windowed(p) {
+        count = None;
+    } else if seen.listed.is_none() && (count.is_none() || no_new_uid && exists != on_server) {
+        // does not add up: list everything
+        let listed = p.session.uids().await?;
+        agree(p, id, &listed)?;
+        let known = p.ledger.with(|l| l.uid_set(id))?;
+        missed = minus(&listed, &known).iter().next();
+        let vanished = minus(&known, &listed);
+        apply(p, id, from, &Seen { vanished, ..Seen::default() })?;
+        let on_server = p.ledger.with(|l| l.count_on_server(id))?;
+        count = u64::from(p.session.exists()).checked_sub(on_server);
+    }
+    // a UID below the cursor that no row knows was missed by an interrupted pull
+    let from = missed.filter(|u| *u < from).unwrap_or(from);
+    let fresh = Fresh { from, count, modseq: selected.modseq, uidnext: selected.uidnext };
+    nothing_or(p, id, fresh, selected)
+}
+
+/// Notes new messages, or that there are none and the cursors hold.
+fn nothing_or(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, selected: &Selected) -> Result<()> {
+    let exists = p.session.exists();
+    let f = p.folder_mut(id)?;
+    if fresh.count == Some(0) {
+        f.fresh = None;
+        let before = f.rec.clone();
+        f.rec.uidnext = selected.uidnext.or(f.rec.uidnext).or(Some(Uid::MIN));
+        f.rec.modseq = fresh.modseq;
+        f.rec.messages = exists;
+        if f.rec != before || exists == 0 {
+            return p.write_folder(id, |_| Ok(()));
+        }
+    } else {
+        f.fresh = Some(fresh);
+    }
+    Ok(())
+}
+
+/// Writes flags and vanishes of what was known into the rows. The cursor of flags moves with them;
+/// UIDNEXT moves when the new messages are known.
+fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
+    let mut gone = UidSet::new();
+    for (a, b) in seen.vanished.ranges() {
+        if a < from && !is_windowed(p) {
+            gone.insert_range(a, b.min(from));
+        }
+    }
+    let keep = p.folder(id)?.policy.remote_delete == RemoteDelete::Keep;
+    let permanent = p.folder(id)?.permanent.clone().unwrap_or_default();
+    // only what really differs is written: a second look writes nothing
+    let mut changed = Vec::new();
+    for part in seen.flags.chunks(500) {
+        let uids: UidSet = part.iter().map(|(u, _)| *u).collect();
+        let rows = p.ledger.with(|l| l.rows_by_uids(id, &uids))?;
+        for (uid, flags) in part {
+            let Some(row) = rows.iter().find(|r| r.uid == Some(*uid)) else { continue };
+            let remote = as_observed(flags, &row.agreed, keep, &permanent);
+            if remote != row.remote {
+                changed.push((*uid, remote));
+            }
+        }
+    }
+    if gone.is_empty() && changed.is_empty() {
+        return Ok(());
+    }
+    p.write_folder(id, |tx| {
+        tx.vanish(id, &gone)?;
+        for (uid, remote) in &changed {
+            tx.update_remote(id, *uid, remote)?;
+        }
+        Ok(())
+    })
+}
+
+/// The flags that the server shows, with what it cannot say, or shall not say here, taken from what
+/// was agreed on.
+pub fn as_observed(
+    flags: &Flags,
+    agreed: &Flags,
+    keep: bool,
+    permanent: &crate::imap::PermanentFlags,
+) -> Flags {
+    let mut seen = flags.clone();
+    let unsaid = agreed.minus(&permanent.keeps(agreed));
+    seen.keywords.extend(unsaid.keywords.into_iter().filter(|k| !flags.keywords.contains(k)));
+    if keep {
+        // a reader here would purge the file
+        seen = seen.without(SystemFlags::DELETED);
+        seen.system = seen.system.union(agreed.system.intersection(SystemFlags::DELETED));
+    }
+    seen
+}
+
+fn minus(a: &UidSet, b: &UidSet) -> UidSet {
+    a.iter().filter(|u| !b.contains(*u)).collect()
+}

@@ -1,0 +1,89 @@
+//! The three trees that the planner gets: rows that differ, what has no row, and the rows that it
+//! may belong to.
+
+use std::collections::BTreeMap;
+
+use super::super::pass::Pass;
+use crate::error::Result;
+use crate::model::{Row, RowId, State};
+use crate::reconcile::{Folder, Presence, Trees};
+
+/// Collects what differs.
+pub fn trees(p: &Pass<'_>) -> Result<Trees> {
+    let mut rows: BTreeMap<RowId, Row> = BTreeMap::new();
+    p.ledger.with(|l| {
+        let mut take = |found: Vec<Row>| rows.extend(found.into_iter().map(|r| (r.id, r)));
+        take(l.dirty_rows()?);
+        take(l.rows_by_ids(&p.missing.iter().copied().collect::<Vec<_>>())?);
+        for f in p.files.values() {
+            if let Some(h) = &f.identity.content {
+                take(l.by_content(h)?);
+            }
+            if let Some(h) = &f.identity.reader {
+                take(l.by_reader(h)?);
+            }
+        }
+        let first: Vec<Row> = rows.values().cloned().collect();
+        let mut take = |found: Vec<Row>| {
+            for r in found {
+                rows.entry(r.id).or_insert(r);
+            }
+        };
+        for r in &first {
+            if r.state == State::Pending {
+                // kept mail that the server has again; what else it may be is in the plan anyhow
+                let known = l.by_fingerprint(&r.identity.fingerprint)?;
+                take(
+                    known
+                        .into_iter()
+                        .filter(|k| k.state == State::Kept || k.gone.is_some())
+                        .collect(),
+                );
+                if let Some(id) = &r.identity.server_id {
+                    take(l.by_server_id(id)?);
+                }
+            }
+            // the other labels of what vanished, and the copies that complete a move
+            if r.gone.is_some() || p.missing.contains(&r.id) {
+                if let Some(h) = &r.identity.content {
+                    take(l.by_content(h)?);
+                }
+                if let Some(h) = &r.identity.reader {
+                    take(l.by_reader(h)?);
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let folders = p.folders.iter().map(|(id, f)| {
+        let folder = Folder {
+            name: f.rec.name.clone(),
+            special_use: f.rec.special_use,
+            server: f.server,
+            disk: f.disk,
+            selected: f.selected,
+            pull_from: f.fresh.filter(|_| f.failed.is_none()).map(|n| n.from),
+        };
+        (*id, folder)
+    });
+    let folders: BTreeMap<_, _> = folders.collect();
+    // a folder that was not observed, or is not selected, says nothing of its rows
+    rows.retain(|_, r| {
+        let observed = p.folders.get(&r.folder).is_some_and(|f| f.selected);
+        let failed = r.state == State::Pending
+            && p.folders
+                .get(&r.folder)
+                .is_some_and(|f| f.failed.is_some() || f.server != Presence::There);
+        observed && !failed && !p.unfetchable.contains(&r.id)
+    });
+    Ok(Trees {
+        folders,
+        rows,
+        missing: p.missing.clone(),
+        files: p.files.clone(),
+        remote_complete: p.remote_complete,
+        local_complete: p.local_complete,
+        first_pass: p.first_pass,
+        sizes_lie: p.session.caps().sizes_lie,
+    })
+}

@@ -1,0 +1,443 @@
+//! One pass over an IMAP account: observe both sides, plan across all folders, act; again while
+//! acting made something to see. Everything that a pass knows beside the ledger is in [`Pass`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::marker::Guard;
+use super::{PassOptions, PassReport, holds, observe, resolve};
+use crate::config::Account;
+use crate::error::{Error, Kind, Result, Scope};
+use crate::executor;
+use crate::imap::{PermanentFlags, Session, Status};
+use crate::ledger::{FolderRecord, Ledger};
+use crate::maildir::{DirSignature, Durability, KeywordMap, Maildir, NamesDigest};
+use crate::model::{BaseName, FolderId, FolderName, RowId, SpecialUse, Uid};
+use crate::policy::FolderPolicy;
+use crate::policy::decide::{Decision, decide};
+use crate::progress::Progress;
+use crate::reconcile::{self, FileId, LocalFile, Presence, Trees};
+
+/// How often a pass observes again before it leaves the rest to the next one.
+const ROUNDS: usize = 6;
+
+/// The ledger, shared with the thread that commits downloads.
+#[derive(Clone)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    /// Shares it.
+    pub fn new(ledger: Ledger) -> Self {
+        Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// Works with it. A thread that died with the ledger in hand ends the account's pass.
+    pub fn with<T>(&self, f: impl FnOnce(&mut Ledger) -> Result<T>) -> Result<T> {
+        let mut guard = self.0.lock().map_err(|_| {
+            Error::account(Kind::Internal, "the thread that writes the ledger died")
+                .next("sync again; if it happens again, report it")
+        })?;
+        f(&mut guard)
+    }
+}
+
+/// Makes base names that no other delivery has.
+#[derive(Debug)]
+pub struct Namer {
+    random: u64,
+    counter: u64,
+}
+
+impl Namer {
+    /// With 64 bits drawn once for this process.
+    pub fn new(random: u64) -> Self {
+        Self { random, counter: 0 }
+    }
+
+    /// The next name.
+    pub fn next(&mut self, now: i64) -> BaseName {
+        self.counter += 1;
+        BaseName::ours(u64::try_from(now).unwrap_or(0), self.random, self.counter)
+    }
+}
+
+/// What this pass knows of a folder.
+pub struct FolderState {
+    /// The ledger's record, kept in step.
+    pub rec: FolderRecord,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What holds for it.
+    pub policy: FolderPolicy,
+    /// Whether it is mirrored.
+    pub selected: bool,
+    /// On the server.
+    pub server: Presence,
+    /// In the Maildir.
+    pub disk: Presence,
+    /// What LIST or STATUS said.
+    pub status: Option<Status>,
+    /// What can be stored there; known once it was opened.
+    pub permanent: Option<PermanentFlags>,
+    /// Why it cannot be changed on the server.
+    pub closed: Option<String>,
+    /// What the letters mean.
+    pub keywords: KeywordMap,
+    /// The keyword file was lost or contradicts the ledger: letters mean nothing in this pass.
+    pub letters_void: bool,
+    /// The digest of what stands in `cur` and `new`; `None` until it was read.
+    pub names: Option<NamesDigest>,
+    /// The signature that went with it, if an equal one later proves that nothing changed.
+    pub trusted: Option<DirSignature>,
+    /// We changed the directory since.
+    pub touched: bool,
+    /// Something there is not settled: the next pass must look again.
+    pub unsettled: bool,
+    /// New UIDs begin here, and have not been fetched yet.
+    pub fresh: Option<Fresh>,
+    /// The last observation of a side failed.
+    pub failed: Option<Error>,
+}
+
+/// New messages of a folder, known to be there by UIDNEXT or by counting.
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh {
+    /// The first UID not observed.
+    pub from: Uid,
+    /// How many there are, if that was counted.
+    pub count: Option<u64>,
+    /// HIGHESTMODSEQ when the folder was opened; becomes the cursor together with UIDNEXT.
+    pub modseq: Option<crate::model::ModSeq>,
+    /// UIDNEXT when the folder was opened.
+    pub uidnext: Option<Uid>,
+}
+
+impl FolderState {
+    /// A folder that only the ledger speaks of so far.
+    pub fn new(rec: FolderRecord, dir: PathBuf, policy: FolderPolicy) -> Self {
+        let keywords = KeywordMap::parse(&rec.keywords);
+        Self {
+            rec,
+            dir,
+            policy,
+            selected: true,
+            server: Presence::Never,
+            disk: Presence::Never,
+            status: None,
+            permanent: None,
+            closed: None,
+            keywords,
+            letters_void: false,
+            names: None,
+            trusted: None,
+            touched: false,
+            unsettled: false,
+            fresh: None,
+            failed: None,
+        }
+    }
+
+    /// The name as the server spells it.
+    pub fn wire(&self) -> Result<Vec<u8>> {
+        self.rec.wire.clone().ok_or_else(|| {
+            Error::folder(
+                Kind::Internal,
+                format!("folder {} has no name on the server", self.rec.name),
+            )
+        })
+    }
+
+    /// Whether it is `\Trash`.
+    pub fn is_trash(&self) -> bool {
+        self.rec.special_use == Some(SpecialUse::Trash)
+    }
+}
+
+/// A pass under way.
+pub struct Pass<'a> {
+    /// What is mirrored, and how.
+    pub account: &'a Account,
+    /// What was asked for.
+    pub options: &'a PassOptions,
+    /// Tells a person how far it is.
+    pub progress: &'a Progress,
+    /// The local side.
+    pub maildir: Maildir,
+    /// The ledger.
+    pub ledger: SharedLedger,
+    /// The server.
+    pub session: Session,
+    /// Every folder by its number.
+    pub folders: BTreeMap<FolderId, FolderState>,
+    /// The folder that is open, and whether for writing.
+    pub open: Option<(FolderId, bool)>,
+    /// Rows whose file is believed gone.
+    pub missing: BTreeSet<RowId>,
+    /// Files without a row, with what identifies them.
+    pub files: BTreeMap<FileId, LocalFile>,
+    /// Their stat when they were read.
+    pub stats: BTreeMap<FileId, crate::maildir::FileStat>,
+    /// The next file number.
+    pub next_file: u32,
+    /// Whether each side was observed completely.
+    pub remote_complete: bool,
+    /// Whether each side was observed completely.
+    pub local_complete: bool,
+    /// The ledger is new to this Maildir.
+    pub first_pass: bool,
+    /// Draws names.
+    pub namer: Namer,
+    /// The generation in ledger and root marker.
+    pub guard: Guard,
+    /// How writing becomes durable; opened before the first write.
+    pub durability: Arc<Durability>,
+    /// What happened.
+    pub report: PassReport,
+    /// Look at both sides again before the pass ends.
+    pub look_again: bool,
+    /// Folders and reasons of what waits for the server.
+    pub waiting: BTreeMap<(FolderId, String), u64>,
+    /// When the pass began, Unix seconds.
+    pub started: i64,
+    /// Rows whose body could not be had in this pass.
+    pub unfetchable: BTreeSet<RowId>,
+    /// Files that the server refused for good in this pass, and what it said.
+    pub refused: BTreeMap<FileId, String>,
+    /// Until when an interrupted command may still be finished by the server, Unix seconds.
+    pub wait_until: Option<i64>,
+}
+
+impl Pass<'_> {
+    /// Unix time in seconds.
+    pub fn now(&self) -> i64 {
+        super::clock::unix_now()
+    }
+
+    /// The folder's state.
+    pub fn folder(&self, id: FolderId) -> Result<&FolderState> {
+        self.folders.get(&id).ok_or_else(|| unknown_folder(id))
+    }
+
+    /// The folder's state.
+    pub fn folder_mut(&mut self, id: FolderId) -> Result<&mut FolderState> {
+        self.folders.get_mut(&id).ok_or_else(|| unknown_folder(id))
+    }
+
+    /// The number of a folder by its name.
+    pub fn folder_named(&self, name: &FolderName) -> Option<FolderId> {
+        self.folders.iter().find(|(_, f)| f.rec.name == *name).map(|(id, _)| *id)
+    }
+
+    /// A folder that no record speaks of yet.
+    pub fn add_folder(&mut self, name: &FolderName) -> Result<FolderId> {
+        let mut rec = FolderRecord::new(name.clone());
+        let id = self.write(|tx| tx.insert_folder(&rec))?;
+        rec.id = id;
+        let policy = self.account.policy.of(name, None);
+        let dir = self.maildir.dir(name);
+        self.folders.insert(id, FolderState::new(rec, dir, policy));
+        Ok(id)
+    }
+
+    /// Changes the ledger, after the generation was raised.
+    pub fn write<T>(
+        &mut self,
+        f: impl FnOnce(&mut crate::ledger::Tx<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.guard.open(&self.ledger)?;
+        self.ledger.with(|l| l.write(f))
+    }
+
+    /// Changes the ledger together with a folder's record.
+    pub fn write_folder(
+        &mut self,
+        id: FolderId,
+        f: impl FnOnce(&mut crate::ledger::Tx<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let rec = self.folder(id)?.rec.clone();
+        self.write(|tx| {
+            f(tx)?;
+            tx.update_folder(&rec)
+        })
+    }
+
+    /// The folder that deleted messages are moved to.
+    pub fn trash(&self) -> Option<FolderId> {
+        let there = |f: &FolderState| f.server == Presence::There || f.server == Presence::Never;
+        self.folders
+            .iter()
+            .find(|(_, f)| f.is_trash() && f.server == Presence::There)
+            .map(|(id, _)| *id)
+            .or_else(|| {
+                let name = self.account.policy.trash.as_ref()?;
+                self.folder_named(name).filter(|id| self.folders.get(id).is_some_and(there))
+            })
+    }
+
+    /// Notes an error of a message or folder, and gives back one that reaches further.
+    pub fn note(&mut self, error: Error) -> Result<()> {
+        if error.scope >= Scope::Account {
+            return Err(error);
+        }
+        tracing::warn!("{}: {error}", self.account.name);
+        if !self.report.errors.contains(&error) {
+            self.report.errors.push(error);
+        }
+        Ok(())
+    }
+
+    /// Opens a folder on the server, unless it is open already in a mode that will do.
+    pub async fn select(&mut self, id: FolderId, write: bool) -> Result<()> {
+        let write = write && !self.options.dry_run && !self.account.policy.read_only;
+        if self.open.is_some_and(|(open, w)| open == id && (w || !write)) {
+            return Ok(());
+        }
+        let selected = self.open_folder(id, write, None).await?;
+        let f = self.folder(id)?;
+        if f.rec.uidvalidity.is_some() && f.rec.uidvalidity != selected.uidvalidity {
+            self.open = None;
+            return Err(self.epoch_changed(id));
+        }
+        Ok(())
+    }
+
+    fn epoch_changed(&mut self, id: FolderId) -> Error {
+        self.look_again = true;
+        let name = self.folder(id).map_or_else(|_| String::new(), |f| f.rec.name.to_string());
+        Error::folder(
+            Kind::Raced,
+            format!("folder {name}: its UIDVALIDITY changed during the pass"),
+        )
+        .next("its messages are paired again; nothing was lost")
+    }
+
+    /// Opens a folder on the server. Its UIDVALIDITY is the caller's to compare.
+    pub async fn open_folder(
+        &mut self,
+        id: FolderId,
+        write: bool,
+        known: Option<crate::imap::Known>,
+    ) -> Result<crate::imap::Selected> {
+        let write = write && !self.options.dry_run && !self.account.policy.read_only;
+        let wire = self.folder(id)?.wire()?;
+        self.open = None;
+        let selected = self.session.select(&wire, write, known).await;
+        let name = self.folder(id)?.rec.name.clone();
+        let selected = selected.map_err(|e| e.at(format_args!("folder {name}")))?;
+        self.open = Some((id, write));
+        let f = self.folder_mut(id)?;
+        f.permanent = Some(selected.permanent.clone());
+        if write {
+            f.closed =
+                selected.read_only.then(|| "the server opens this folder read-only".to_owned());
+        }
+        Ok(selected)
+    }
+
+    /// Opens a folder for an effect: its UIDVALIDITY must be the ledger's.
+    pub async fn select_known(&mut self, id: FolderId) -> Result<()> {
+        if self.open == Some((id, true)) {
+            return Ok(());
+        }
+        self.select(id, true).await?;
+        let f = self.folder(id)?;
+        if let Some(why) = &f.closed {
+            return Err(Error::folder(Kind::Refused, format!("folder {}: {why}", f.rec.name))
+                .next("what waits is sent when the server allows it"));
+        }
+        Ok(())
+    }
+
+    /// A number for a file without a row.
+    pub fn number_file(&mut self) -> FileId {
+        self.next_file += 1;
+        FileId(self.next_file)
+    }
+}
+
+fn unknown_folder(id: FolderId) -> Error {
+    Error::folder(Kind::Internal, format!("no folder has the number {}", id.0))
+}
+
+/// Observes, plans and acts until nothing is left to do, or to be seen.
+pub async fn run(p: &mut Pass<'_>) -> Result<()> {
+    resolve::open_intents(p)?;
+    for round in 0..ROUNDS {
+        p.look_again = false;
+        observe::server(p).await?;
+        observe::maildir(p).await?;
+        observe::news(p).await?;
+        let acted = settle(p).await?;
+        if p.options.dry_run {
+            return Ok(());
+        }
+        resolve::wait_for_intents(p, round).await?;
+        tracing::debug!("{}: round {round}: acted {acted}", p.account.name);
+        if !p.look_again {
+            break;
+        }
+    }
+    observe::finish(p)
+}
+
+/// Plans and acts on what was observed, until a plan has nothing new to do.
+async fn settle(p: &mut Pass<'_>) -> Result<bool> {
+    let mut acted = false;
+    let mut before: Option<Decision> = None;
+    p.waiting.clear();
+    for _ in 0..ROUNDS {
+        let (trees, plan) = planned(p).await?;
+        let standing = holds::standing(p, &trees)?;
+        let mut decision = decide(&plan, &trees, &p.account.policy, &standing);
+        if p.options.dry_run {
+            p.report.plan = super::describe::describe(p, &trees, &decision);
+            p.report.held = holds::count(&decision);
+            return Ok(false);
+        }
+        resolve::hold_back_open_intents(p, &trees, &mut decision)?;
+        holds::record(p, &trees, &decision)?;
+        p.waiting = std::mem::take(&mut decision.waiting);
+        if plan.waiting > 0 {
+            tracing::debug!("{} vanishes wait for a complete observation", plan.waiting);
+        }
+        if decision.actions.is_empty() || before.as_ref() == Some(&decision) {
+            break;
+        }
+        if executor::unlinks(&decision.actions) && observe::server_moved_on(p).await? {
+            // what vanished there may have arrived elsewhere since
+            p.look_again = true;
+            executor::spare_unlinks(&mut decision.actions);
+            if decision.actions.is_empty() {
+                break;
+            }
+        }
+        acted = true;
+        executor::execute(p, &trees, &decision.actions).await?;
+        before = Some(decision);
+    }
+    Ok(acted)
+}
+
+/// The trees and their plan, with every content that pairing wants.
+async fn planned(p: &mut Pass<'_>) -> Result<(Trees, reconcile::Plan)> {
+    loop {
+        let trees = observe::trees(p)?;
+        let plan = reconcile::plan(&trees);
+        if plan.wants.is_empty() {
+            return Ok((trees, plan));
+        }
+        let known = plan.wants.len();
+        let hashed = observe::contents(p, &trees, &plan.wants).await?;
+        if hashed == 0 {
+            return Err(Error::account(
+                Kind::Protocol,
+                format!(
+                    "{known} messages cannot be told apart without their content, and the \
+                         server does not give it"
+                ),
+            )
+            .next("sync again later; nothing was changed"));
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! How a pass begins and ends: lock, root marker, ledger, login; and what is noted for `status`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::unix_now;
+use super::marker::{Claim, Guard, Standing, compare};
+use super::pass::{FolderState, Namer, Pass, SharedLedger, run};
+use super::{PassOptions, PassReport};
+use crate::config::{Account, Config, Protocol};
+use crate::error::{Error, Kind, Result, Scope};
+use crate::imap::{LoginSpec, Session};
+use crate::ledger::{self, Ledger, PassState};
+use crate::maildir::{self, Durability, Maildir, marker};
+use crate::net::{Security, Timeouts};
+use crate::progress::Progress;
+
+/// How long a password command may take.
+pub(super) const SECRET_WITHIN: Duration = Duration::from_secs(30);
+
+/// One pass over one account.
+pub async fn pass(
+    account: &Account,
+    config: &Config,
+    options: &PassOptions,
+    progress: &Progress,
+) -> Result<PassReport> {
+    if account.protocol != Protocol::Imap {
+        return Err(Error::account(
+            Kind::Config,
+            format!("account {}: POP3 accounts are not synced yet", account.name),
+        )
+        .next("name the other accounts on the command line"));
+    }
+    let path = ledger::path_for(&config.state_dir, &account.name);
+    if options.dry_run {
+        let scratch = Scratch::new(&path, &account.name)?;
+        let ledger = Ledger::open(&scratch.path, &account.name, random()?)?;
+        return on_ledger(account, options, progress, ledger).await;
+    }
+    // what is known of the account is not created before its maildir is sure
+    let used = Ledger::open_readonly(&path)?.map_or(Ok(false), |l| Ok(l.meta()?.generation > 0))?;
+    if !used && !account.maildir.exists() {
+        Maildir::create_root(&account.maildir)?;
+    }
+    let _lock = match Maildir::open(&account.maildir, account.layout) {
+        Ok(_) => marker::lock(&account.maildir, &account.name)?,
+        Err(e) => {
+            if used {
+                note(&Ledger::open(&path, &account.name, random()?).map(SharedLedger::new), &e);
+            }
+            return Err(e);
+        }
+    };
+    let ledger = Ledger::open(&path, &account.name, random()?)?;
+    on_ledger(account, options, progress, ledger).await
+}
+
+fn note(ledger: &Result<SharedLedger>, e: &Error) {
+    if let Ok(l) = ledger
+        && let Err(second) = ended(l, PassState::Failed, Some(e.to_string()), &[])
+    {
+        tracing::debug!("cannot note that: {second}");
+    }
+}
+
+async fn on_ledger(
+    account: &Account,
+    options: &PassOptions,
+    progress: &Progress,
+    ledger: Ledger,
+) -> Result<PassReport> {
+    let ledger = SharedLedger::new(ledger);
+    let done = locked(account, options, progress, &ledger).await;
+    if options.dry_run {
+        return done;
+    }
+    match &done {
+        Ok(report) => {
+            let failed = report.errors.first().map(ToString::to_string);
+            let state = match (&failed, report.held) {
+                (Some(_), _) => PassState::Failed,
+                (None, 0) => PassState::Ok,
+                (None, _) => PassState::Held,
+            };
+            ended(&ledger, state, failed, &report.notes)?;
+        }
+        Err(e) => note(&Ok(ledger), e),
+    }
+    done
+}
+
+/// Notes for `status` how the pass ended.
+fn ended(
+    ledger: &SharedLedger,
+    state: PassState,
+    error: Option<String>,
+    notes: &[String],
+) -> Result<()> {
+    ledger.with(|l| {
+        let mut meta = l.meta()?;
+        meta.last_pass = Some(unix_now());
+        meta.last_state = state;
+        meta.last_error = error;
+        meta.notes = notes.to_vec();
+        l.write(|tx| tx.set_meta(&meta))
+    })
+}
+
+async fn locked(
+    account: &Account,
+    options: &PassOptions,
+    progress: &Progress,
+    ledger: &SharedLedger,
+) -> Result<PassReport> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let durability = Arc::new(Durability::open(&account.maildir).map_err(|e| {
+        if options.dry_run && !account.maildir.exists() {
+            e.next("the maildir is made by the first sync")
+        } else {
+            e
+        }
+    })?);
+    let maildir = Maildir::open(&account.maildir, account.layout)?;
+    let mut guard = Guard::new(&account.maildir, &account.name, &host, options.dry_run);
+    stand(account, options, ledger, &host)?;
+    let session = log_in(account).await?;
+    let first_pass = ledger.with(|l| Ok(l.meta()?.created.is_none()))?;
+    same_server(account, ledger, &mut guard)?;
+    let records = ledger.with(|l| l.folders())?;
+    let mut folders = BTreeMap::new();
+    for (id, rec) in records {
+        let policy = account.policy.of(&rec.name, rec.special_use);
+        let dir = maildir.dir(&rec.name);
+        folders.insert(id, FolderState::new(rec, dir, policy));
+    }
+    let mut p = Pass {
+        account,
+        options,
+        progress,
+        maildir,
+        ledger: ledger.clone(),
+        session,
+        folders,
+        open: None,
+        missing: BTreeSet::new(),
+        files: BTreeMap::new(),
+        stats: BTreeMap::new(),
+        next_file: 0,
+        remote_complete: false,
+        local_complete: false,
+        first_pass,
+        namer: Namer::new(u64::try_from(random()? & u128::from(u64::MAX)).unwrap_or(0)),
+        guard,
+        durability,
+        report: PassReport::default(),
+        look_again: false,
+        waiting: BTreeMap::new(),
+        started: unix_now(),
+        unfetchable: BTreeSet::new(),
+        refused: BTreeMap::new(),
+        wait_until: None,
+    };
+    if !options.dry_run {
+        for f in p.folders.values() {
+            if f.rec.on_disk {
+                // what a crash left in tmp
+                let cleared = p.maildir.clear_tmp(&f.rec.name);
+                if let Err(e) = cleared {
+                    tracing::debug!("{}: {e}", account.name);
+                }
+            }
+        }
+    }
+    let done = run(&mut p).await;
+    finish(p, done).await
+}
+
+async fn finish(mut p: Pass<'_>, done: Result<()>) -> Result<PassReport> {
+    match done {
+        Ok(()) => {}
+        // the session is over, or the account cannot go on
+        Err(e) => {
+            let e = p.session.dead().cloned().filter(|d| d.kind == e.kind).unwrap_or(e);
+            return Err(e);
+        }
+    }
+    for ((folder, why), n) in &p.waiting {
+        let name = p.folders.get(folder).map(|f| f.rec.name.to_string()).unwrap_or_default();
+        p.report.notes.push(format!("folder {name}: {n} changes wait: {why}"));
+    }
+    let whole = p.remote_complete && p.local_complete && p.report.errors.is_empty();
+    if p.first_pass && whole && !p.options.dry_run {
+        p.ledger.with(|l| {
+            let mut meta = l.meta()?;
+            meta.created = Some(unix_now());
+            l.write(|tx| tx.set_meta(&meta))
+        })?;
+    }
+    let Pass { session, report, .. } = p;
+    session.logout().await;
+    Ok(report)
+}
+
+/// Whether Maildir and ledger belong together, and what is done if they do not.
+fn stand(
+    account: &Account,
+    options: &PassOptions,
+    ledger: &SharedLedger,
+    host: &str,
+) -> Result<()> {
+    let meta = ledger.with(|l| l.meta())?;
+    let claim = Claim {
+        id: meta.id,
+        generation: meta.generation,
+        closed: meta.closed,
+        used: meta.generation > 0,
+    };
+    let lines = marker::read(&account.maildir)?.unwrap_or_default().lines;
+    let line = lines.get(&account.name);
+    let standing =
+        compare(claim, line, host, options.take_over).map_err(|r| r.error(&account.maildir))?;
+    match (standing, line) {
+        (Standing::Together | Standing::New, _) | (_, None) => Ok(()),
+        (Standing::Lost, Some(line)) => {
+            tracing::warn!(
+                "{}: the ledger of this maildir is lost; both sides are paired again",
+                account.name
+            );
+            ledger.with(|l| {
+                let mut meta = l.meta()?;
+                meta.id = line.ledger;
+                meta.generation = line.generation;
+                meta.closed = true;
+                meta.created = None;
+                l.write(|tx| tx.set_meta(&meta))
+            })
+        }
+        (Standing::Restored, Some(line)) => {
+            tracing::warn!(
+                "{}: the maildir or its ledger was restored from a backup; both sides are paired \
+                 again",
+                account.name
+            );
+            ledger.with(|l| {
+                let mut meta = l.meta()?;
+                meta.id = line.ledger;
+                meta.generation = line.generation.max(meta.generation) + 1;
+                meta.closed = false;
+                meta.created = None;
+                l.write(|tx| {
+                    tx.distrust()?;
+                    tx.set_meta(&meta)
+                })?;
+                Ok(())
+            })?;
+            rewrite_line(account, ledger, host, options.dry_run)
+        }
+    }
+}
+
+/// After a restore, ledger and marker agree on a generation that neither had.
+fn rewrite_line(account: &Account, ledger: &SharedLedger, host: &str, dry_run: bool) -> Result<()> {
+    if dry_run {
+        return Ok(());
+    }
+    let meta = ledger.with(|l| l.meta())?;
+    let line = maildir::Line { ledger: meta.id, generation: meta.generation, host: host.into() };
+    marker::write(&account.maildir, &account.name, Some(&line))?;
+    ledger.with(|l| {
+        let mut meta = l.meta()?;
+        meta.closed = true;
+        l.write(|tx| tx.set_meta(&meta))
+    })
+}
+
+/// Another host or user is another server: all UIDs are new.
+fn same_server(account: &Account, ledger: &SharedLedger, guard: &mut Guard) -> Result<()> {
+    let now = format!("{}@{}:{}", account.user, account.endpoint.host, account.protocol.as_str());
+    let mut meta = ledger.with(|l| l.meta())?;
+    if meta.host_user == now {
+        return Ok(());
+    }
+    guard.open(ledger)?;
+    ledger.with(|l| {
+        let folders = l.folders()?;
+        let moved = !meta.host_user.is_empty();
+        meta = l.meta()?;
+        meta.host_user = now;
+        l.write(|tx| {
+            if moved {
+                for (id, mut f) in folders {
+                    tx.mark_epoch(id)?;
+                    f.uidvalidity = None;
+                    f.uidnext = None;
+                    f.modseq = None;
+                    f.messages = 0;
+                    f.on_server = false;
+                    f.wire = None;
+                    tx.update_folder(&f)?;
+                }
+            }
+            tx.set_meta(&meta)
+        })
+    })
+}
+
+/// Resolves the secret, connects and logs in.
+pub(super) async fn log_in(account: &Account) -> Result<Session> {
+    let secret = crate::secret::resolve(&account.credential, SECRET_WITHIN).await?;
+    let login = LoginSpec {
+        user: account.user.clone(),
+        auth: account.auth,
+        secret,
+        token: account.credential.is_token(),
+        // the configuration allows plaintext only for loopback, or where it is told to
+        plaintext_ok: matches!(account.endpoint.security, Security::None),
+    };
+    Session::connect(&account.endpoint, &login, &Timeouts::default()).await
+}
+
+fn random() -> Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Error::new(Scope::Fatal, Kind::Io, format!("the system gives no random numbers: {e}"))
+    })?;
+    Ok(u128::from_ne_bytes(bytes))
+}
+
+/// A copy of the ledger for a dry run, removed with it.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new(ledger: &Path, account: &str) -> Result<Self> {
+        let dir = std::env::temp_dir().join(format!("mailkeep-{:032x}", random()?));
+        let scratch = Self { path: ledger::path_for(&dir, account) };
+        std::fs::DirBuilder::new()
+            .create(&dir)
+            .map_err(|e| Error::io(Scope::Account, "create", &dir, &e))?;
+        if let Some(l) = Ledger::open_readonly(ledger)? {
+            l.copy_to(&scratch.path)?;
+        }
+        Ok(scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(dir) = self.path.parent() {
+            // nobody needs it any more; what cannot be removed is the system's to clear
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}

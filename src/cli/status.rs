@@ -1,0 +1,279 @@
+//! `mailkeep status`: accounts, folders, the last pass, what is held, what failed, and what to do.
+//! It reads only the ledgers, so it answers while a pass runs and while a server is down. That
+//! something failed or is held is its answer, not its failure: it ends with 0.
+
+use serde_json::{Value, json};
+
+use super::Exit;
+use super::screen::Screen;
+use super::table::{cell, local_time, rfc3339, shell_word, table};
+use crate::config::{Account, Config};
+use crate::error::Result;
+use crate::ledger::{FolderRecord, Hold, HoldKind, HoldState, Ledger, PassState, path_for};
+use crate::model::FolderId;
+
+/// What there is to say about one account.
+struct Report {
+    state: PassState,
+    last_pass: Option<i64>,
+    error: Option<String>,
+    notes: Vec<String>,
+    folders: Vec<Folder>,
+    holds: Vec<Waiting>,
+}
+
+struct Folder {
+    name: String,
+    path: String,
+    messages: u64,
+    kept: u64,
+    pending: u64,
+    held: usize,
+    push: String,
+    note: String,
+}
+
+struct Waiting {
+    hold: Hold,
+    folder: Option<String>,
+}
+
+/// For people.
+pub(super) fn human(config: &Config, invocation: &str, screen: &Screen) -> Result<Exit> {
+    let mut exit = Exit::Ok;
+    for (n, account) in config.accounts.values().enumerate() {
+        if n > 0 {
+            screen.data("")?;
+        }
+        let report = read(config, account).unwrap_or_else(|e| {
+            exit = Exit::Failed;
+            Report::unreadable(e.to_string())
+        });
+        for line in lines(account, &report, invocation) {
+            screen.data(line)?;
+        }
+    }
+    Ok(exit)
+}
+
+/// For programs.
+pub(super) fn json(config: &Config, invocation: &str, screen: &Screen) -> Result<Exit> {
+    let mut exit = Exit::Ok;
+    let mut accounts = Vec::new();
+    for account in config.accounts.values() {
+        let report = read(config, account).unwrap_or_else(|e| {
+            exit = Exit::Failed;
+            Report::unreadable(e.to_string())
+        });
+        accounts.push(object(account, &report, invocation));
+    }
+    let all = json!({ "accounts": accounts });
+    screen.data(format_args!("{all:#}"))?;
+    Ok(exit)
+}
+
+impl Report {
+    fn empty(state: PassState) -> Self {
+        Self {
+            state,
+            last_pass: None,
+            error: None,
+            notes: Vec::new(),
+            folders: Vec::new(),
+            holds: Vec::new(),
+        }
+    }
+
+    fn unreadable(error: String) -> Self {
+        Self { error: Some(error), ..Self::empty(PassState::Failed) }
+    }
+}
+
+fn read(config: &Config, account: &Account) -> Result<Report> {
+    let path = path_for(&config.state_dir, &account.name);
+    let Some(ledger) = Ledger::open_readonly(&path)? else {
+        return Ok(Report::empty(PassState::Never));
+    };
+    let meta = ledger.meta()?;
+    let records = ledger.folders()?;
+    let counts = ledger.counts()?;
+    let holds = ledger.holds()?;
+    let open = || holds.iter().filter(|h| h.state == HoldState::Open);
+    let held = |id: FolderId| open().flat_map(|h| &h.items).filter(|i| i.folder == id).count();
+    let mut folders: Vec<Folder> = records
+        .values()
+        .map(|record| {
+            let counts = counts.get(&record.id).copied().unwrap_or_default();
+            Folder {
+                name: record.name.to_string(),
+                path: path_of(account, record),
+                messages: counts.messages,
+                kept: counts.kept,
+                pending: counts.pending,
+                held: held(record.id),
+                push: record.push.clone(),
+                note: record.note.clone(),
+            }
+        })
+        .collect();
+    folders.sort_by(|a, b| (a.name != "INBOX", &a.name).cmp(&(b.name != "INBOX", &b.name)));
+    let state = match meta.last_state {
+        PassState::Ok if open().next().is_some() => PassState::Held,
+        state => state,
+    };
+    let name = |id: FolderId| records.get(&id).map(|f| f.name.to_string());
+    let holds = holds
+        .iter()
+        .map(|hold| Waiting { hold: hold.clone(), folder: hold.folder.and_then(name) })
+        .collect();
+    Ok(Report {
+        state,
+        last_pass: meta.last_pass,
+        error: meta.last_error,
+        notes: meta.notes,
+        folders,
+        holds,
+    })
+}
+
+fn path_of(account: &Account, record: &FolderRecord) -> String {
+    account.maildir.join(account.layout.relative_dir(&record.name)).display().to_string()
+}
+
+fn object(account: &Account, report: &Report, invocation: &str) -> Value {
+    let folders: Vec<Value> = report
+        .folders
+        .iter()
+        .map(|f| {
+            json!({
+                "name": f.name, "path": f.path, "messages": f.messages, "kept": f.kept,
+                "pending": f.pending, "held": f.held, "push": f.push,
+                "note": Some(&f.note).filter(|n| !n.is_empty()),
+            })
+        })
+        .collect();
+    let holds: Vec<Value> = report
+        .holds
+        .iter()
+        .map(|w| {
+            json!({
+                "number": w.hold.id.0, "kind": w.hold.kind.as_str(), "folder": w.folder,
+                "messages": w.hold.items.len(), "reason": w.hold.reason,
+                "next": Some(&w.hold.next).filter(|n| !n.is_empty()),
+                "approve": command(account, &w.hold, invocation, "approve"),
+                "reject": command(account, &w.hold, invocation, "reject"),
+                "state": w.hold.state.as_str(), "since": rfc3339(w.hold.created),
+            })
+        })
+        .collect();
+    json!({
+        "name": account.name, "protocol": account.protocol.as_str(),
+        "state": report.state.as_str(), "last_pass": report.last_pass.map(rfc3339),
+        "error": report.error, "notes": report.notes, "folders": folders, "holds": holds,
+    })
+}
+
+fn lines(account: &Account, report: &Report, invocation: &str) -> Vec<String> {
+    let when = match report.last_pass {
+        Some(t) => format!(", last pass {}", local_time(t)),
+        None => String::new(),
+    };
+    let state = match report.state {
+        PassState::Never => "never synced".to_owned(),
+        state => format!("{}{when}", state.as_str()),
+    };
+    let mut out = vec![format!("{} ({}): {state}", account.name, account.protocol.as_str())];
+    if report.state == PassState::Never && report.folders.is_empty() {
+        out.push(format!("  next: {invocation} sync {}", shell_word(&account.name)));
+    }
+    if let Some(error) = &report.error {
+        out.push(format!("  error: {}", cell(error)));
+    }
+    out.extend(report.notes.iter().map(|n| format!("  note: {}", cell(n))));
+    if !report.folders.is_empty() {
+        let row = |f: &Folder| {
+            let numbers = [f.messages, f.kept, f.pending].map(|n| n.to_string());
+            let [messages, kept, pending] = numbers;
+            vec![f.name.clone(), messages, kept, pending, f.held.to_string(), cell(&f.push)]
+        };
+        let rows: Vec<_> = report.folders.iter().map(row).collect();
+        let heading = ["FOLDER", "MESSAGES", "KEPT", "PENDING", "HELD", "PUSH"];
+        out.extend(table("  ", &heading, &rows));
+    }
+    let noted = report.folders.iter().filter(|f| !f.note.is_empty());
+    out.extend(noted.map(|f| format!("  {}: {}", f.name, cell(&f.note))));
+    for w in &report.holds {
+        out.extend(hold_lines(account, w, invocation));
+    }
+    out
+}
+
+fn hold_lines(account: &Account, w: &Waiting, invocation: &str) -> Vec<String> {
+    let Waiting { hold, folder } = w;
+    let place = folder.as_ref().map(|f| format!(" in {f}")).unwrap_or_default();
+    let what = count(hold.kind, hold.items.len());
+    let mut out =
+        vec![format!("  hold {}: {what}{place}, since {}", hold.id.0, local_time(hold.created))];
+    out.push(format!("    {}", cell(&hold.reason)));
+    if !hold.next.is_empty() {
+        out.push(format!("    {}", cell(&hold.next)));
+    }
+    let approve = command(account, hold, invocation, "approve");
+    let reject = command(account, hold, invocation, "reject");
+    match hold.state {
+        HoldState::Open => {
+            out.push(format!("    {approve}    {}", outcome(hold.kind, HoldState::Approved)));
+            out.push(format!("    {reject}     {}", outcome(hold.kind, HoldState::Rejected)));
+        }
+        HoldState::Approved => {
+            out.push(format!("    approved; the next sync acts on it. {reject} undoes that"));
+        }
+        HoldState::Rejected => {
+            out.push(format!("    rejected; the next sync acts on it. {approve} undoes that"));
+        }
+    }
+    out
+}
+
+/// The exact command that decides.
+fn command(account: &Account, hold: &Hold, invocation: &str, verb: &str) -> String {
+    format!("{invocation} {verb} {} {}", shell_word(&account.name), hold.id.0)
+}
+
+/// What is held, in words.
+pub(super) fn count(kind: HoldKind, n: usize) -> String {
+    let (one, many) = match kind {
+        HoldKind::LocalDeletions | HoldKind::NoTrash => {
+            ("message removed here", "messages removed here")
+        }
+        HoldKind::RemoteDeletions => {
+            ("message gone from the server", "messages gone from the server")
+        }
+        HoldKind::UnknownFiles => ("file of unknown origin", "files of unknown origin"),
+        HoldKind::Refused => ("upload that the server refused", "uploads that the server refused"),
+    };
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// What the next sync does with it once this is decided.
+pub(super) fn outcome(kind: HoldKind, decided: HoldState) -> &'static str {
+    match (decided, kind) {
+        (HoldState::Open, _) => "nothing, until it is decided",
+        (HoldState::Approved, HoldKind::LocalDeletions) => {
+            "deletes the messages on the server too"
+        }
+        (HoldState::Approved, HoldKind::RemoteDeletions) => "deletes the files here too",
+        (HoldState::Approved, HoldKind::NoTrash) => {
+            "deletes the messages there for good, where there still is no trash"
+        }
+        (HoldState::Approved, HoldKind::UnknownFiles) => "sends the files to the server",
+        (HoldState::Approved, HoldKind::Refused) => "tries to send the files again",
+        (HoldState::Rejected, HoldKind::LocalDeletions | HoldKind::NoTrash) => {
+            "fetches the messages again"
+        }
+        (HoldState::Rejected, HoldKind::RemoteDeletions) => "leaves the files here, as kept",
+        (HoldState::Rejected, HoldKind::UnknownFiles | HoldKind::Refused) => {
+            "leaves the files here only, as kept"
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! What only joins: rows take UIDs, places or states; files follow moves of the server. No byte of
+//! mail goes over the wire.
+
+use std::collections::BTreeSet;
+
+use super::{here, journal};
+use crate::account::pass::Pass;
+use crate::error::Result;
+use crate::ledger::{Action as Done, JournalEntry, Side};
+use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags};
+use crate::policy::RemoteDelete;
+use crate::policy::decide::Action;
+use crate::reconcile::{FileId, LocalFile, Trees};
+
+/// How many joins go into one transaction.
+const BATCH: usize = 500;
+
+/// What joins change in the ledger, once the directories are synced.
+#[derive(Default)]
+struct Changes {
+    remove: Vec<RowId>,
+    update: Vec<Row>,
+    insert: Vec<Row>,
+    entries: Vec<JournalEntry>,
+    targets: BTreeSet<FolderId>,
+    sources: BTreeSet<FolderId>,
+    files: Vec<FileId>,
+    found: Vec<RowId>,
+}
+
+/// Does all of them.
+pub fn join(p: &mut Pass<'_>, trees: &Trees, actions: &[Action]) -> Result<()> {
+    for part in actions.chunks(BATCH) {
+        let mut c = Changes::default();
+        for action in part {
+            let one = one(p, trees, action, &mut c);
+            p.each(one)?;
+        }
+        commit(p, c)?;
+    }
+    Ok(())
+}
+
+/// The row takes the arrival's UID; in the same folder it takes the file's place too. Moves that are
+/// left are given back.
+pub fn meet(
+    p: &mut Pass<'_>,
+    trees: &Trees,
+    all: &[(RowId, RowId, FileId)],
+) -> Result<Vec<(RowId, FileId)>> {
+    let mut moves = Vec::new();
+    for part in all.chunks(BATCH) {
+        let mut c = Changes::default();
+        for (id, arrival, file) in part {
+            let (Some(row), Some(new), Some(f)) =
+                (trees.rows.get(id), trees.rows.get(arrival), trees.files.get(file))
+            else {
+                continue;
+            };
+            let mut row = renumbered(p, row, new);
+            if new.folder == f.folder {
+                take_file(&mut row, f);
+                c.files.push(*file);
+                c.found.push(*id);
+            } else {
+                moves.push((*id, *file));
+            }
+            c.remove.push(*arrival);
+            let why = "moved on both sides";
+            c.entries.push(journal::moved(p, Done::MoveHere, Side::Here, &row, f.folder, why));
+            c.update.push(row);
+        }
+        commit(p, c)?;
+    }
+    Ok(moves)
+}
+
+fn commit(p: &mut Pass<'_>, c: Changes) -> Result<()> {
+    if c.update.is_empty() && c.insert.is_empty() && c.remove.is_empty() {
+        return Ok(());
+    }
+    // a move: first its target, then its source
+    let order: Vec<FolderId> = c.targets.iter().chain(&c.sources).copied().collect();
+    here::sync(p, &order)?;
+    p.write(|tx| {
+        for id in &c.remove {
+            tx.delete_row(*id)?;
+        }
+        for row in &c.update {
+            tx.update_row(row)?;
+        }
+        for row in &c.insert {
+            tx.insert_row(row)?;
+        }
+        c.entries.iter().try_for_each(|e| tx.journal(e))
+    })?;
+    for file in &c.files {
+        p.files.remove(file);
+    }
+    for row in c.found.iter().chain(&c.remove) {
+        p.missing.remove(row);
+    }
+    Ok(())
+}
+
+fn one(p: &mut Pass<'_>, trees: &Trees, action: &Action, c: &mut Changes) -> Result<()> {
+    match action {
+        Action::Adopt { arrival, file, exact } => adopt(p, trees, *arrival, *file, *exact, c),
+        Action::Follow { row, arrival } => follow(p, trees, *row, *arrival, c),
+        Action::KeepAt { row, file } => {
+            keep_at(p, trees, *row, *file, c);
+            Ok(())
+        }
+        Action::KeepFile(file) => {
+            if let Some(f) = trees.files.get(file) {
+                let row = kept_row(f);
+                let why = "it stays here only";
+                c.entries.push(journal::of_row(p, Done::Keep, Side::Here, &row, why));
+                c.insert.push(row);
+                c.files.push(*file);
+                p.report.kept += 1;
+            }
+            Ok(())
+        }
+        Action::StayAbsent { row, arrival } => {
+            if let (Some(r), Some(a)) = (trees.rows.get(row), trees.rows.get(arrival)) {
+                let mut r = r.clone();
+                r.state = State::Absent;
+                r.folder = a.folder;
+                r.uid = a.uid;
+                r.gone = None;
+                r.place = None;
+                r.identity.server_id.clone_from(&a.identity.server_id);
+                c.remove.push(a.id);
+                c.found.push(r.id);
+                c.update.push(r);
+            }
+            Ok(())
+        }
+        Action::Keep(id) => {
+            change(p, trees, *id, c, Done::Keep, "it went from the server", |r| {
+                r.state = State::Kept;
+                r.uid = None;
+                r.gone = None;
+            });
+            p.report.kept += 1;
+            Ok(())
+        }
+        Action::MakeAbsent(id) => {
+            change(p, trees, *id, c, Done::Absent, "removed here; it stays on the server", |r| {
+                r.state = State::Absent;
+                r.place = None;
+            });
+            c.found.push(*id);
+            Ok(())
+        }
+        Action::Refetch(id) => {
+            let why = "its removal was rejected: it is fetched again";
+            change(p, trees, *id, c, Done::Reject, why, |r| {
+                r.state = State::Pending;
+                r.place = None;
+                r.copy_of = None;
+            });
+            c.found.push(*id);
+            Ok(())
+        }
+        Action::Drop(id) => {
+            if let Some(r) = trees.rows.get(id) {
+                let why = "it is on neither side any more";
+                c.entries.push(journal::of_row(p, Done::Drop, Side::Here, r, why));
+                c.remove.push(*id);
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn change(
+    p: &Pass<'_>,
+    trees: &Trees,
+    id: RowId,
+    c: &mut Changes,
+    done: Done,
+    why: &str,
+    f: impl FnOnce(&mut Row),
+) {
+    if let Some(r) = trees.rows.get(&id) {
+        let side = if done == Done::Absent { Side::There } else { Side::Here };
+        c.entries.push(journal::of_row(p, done, side, r, why));
+        let mut r = r.clone();
+        f(&mut r);
+        c.update.push(r);
+    }
+}
+
+/// A pair without an agreed base: flags are united, but `\Deleted` on one side alone is taken off.
+fn unite(row: &mut Row) {
+    let mut agreed = Flags {
+        system: row.remote.system.intersection(row.local.system),
+        keywords: row.remote.keywords.intersection(&row.local.keywords).cloned().collect(),
+    };
+    if row.remote.has(SystemFlags::DELETED) != row.local.has(SystemFlags::DELETED) {
+        agreed.system = agreed.system.union(SystemFlags::DELETED);
+    }
+    row.agreed = agreed;
+}
+
+fn adopt(
+    p: &mut Pass<'_>,
+    trees: &Trees,
+    arrival: RowId,
+    file: FileId,
+    exact: bool,
+    c: &mut Changes,
+) -> Result<()> {
+    let (Some(a), Some(f)) = (trees.rows.get(&arrival), trees.files.get(&file)) else {
+        return Ok(());
+    };
+    let mut row = a.clone();
+    row.state = State::Synced;
+    row.exact = exact;
+    row.identity.content = f.identity.content;
+    row.identity.reader = f.identity.reader;
+    if row.identity.fingerprint.message_id.is_empty() {
+        row.identity.fingerprint = f.identity.fingerprint.clone();
+    }
+    row.local = f.flags.clone();
+    unite(&mut row);
+    row.place = Some(if f.folder == a.folder {
+        f.place.clone()
+    } else {
+        let to = here::refile(p, f.folder, &f.place, a.folder, &f.flags)?;
+        c.targets.insert(a.folder);
+        c.sources.insert(f.folder);
+        to
+    });
+    let why = "the same message is on the server and here";
+    c.entries.push(journal::of_row(p, Done::Adopt, Side::Here, &row, why));
+    c.update.push(row);
+    c.files.push(file);
+    Ok(())
+}
+
+/// The row with the arrival's UID, folder and flags.
+fn renumbered(p: &Pass<'_>, row: &Row, arrival: &Row) -> Row {
+    let mut r = row.clone();
+    let was_kept = r.state == State::Kept;
+    note_trash(p, &mut r, row.folder, arrival.folder);
+    r.state = State::Synced;
+    r.folder = arrival.folder;
+    r.uid = arrival.uid;
+    r.gone = None;
+    r.remote = arrival.remote.clone();
+    r.identity.wire_size = arrival.identity.wire_size;
+    r.identity.internal_date = arrival.identity.internal_date;
+    r.identity.server_id.clone_from(&arrival.identity.server_id);
+    if was_kept {
+        unite(&mut r);
+    }
+    r
+}
+
+/// A message that goes to `\Trash` takes the keep of the folder it came from along.
+fn note_trash(p: &Pass<'_>, row: &mut Row, from: FolderId, to: FolderId) {
+    let trash = p.trash();
+    if Some(to) == trash {
+        if from != to {
+            row.keeps = keeps(p, from);
+        }
+    } else {
+        row.keeps = false;
+    }
+}
+
+/// Whether a folder keeps what goes from the server.
+pub fn keeps(p: &Pass<'_>, folder: FolderId) -> bool {
+    p.folders.get(&folder).is_none_or(|f| f.policy.remote_delete == RemoteDelete::Keep)
+}
+
+fn follow(
+    p: &mut Pass<'_>,
+    trees: &Trees,
+    row: RowId,
+    arrival: RowId,
+    c: &mut Changes,
+) -> Result<()> {
+    let (Some(old), Some(a)) = (trees.rows.get(&row), trees.rows.get(&arrival)) else {
+        return Ok(());
+    };
+    let mut new = renumbered(p, old, a);
+    if let (true, Some(place)) = (old.folder != a.folder, &old.place) {
+        new.place = Some(here::refile(p, old.folder, place, a.folder, &new.local)?);
+        c.targets.insert(a.folder);
+        c.sources.insert(old.folder);
+        let why = "it was moved on the server";
+        c.entries.push(journal::moved(p, Done::MoveHere, Side::Here, old, a.folder, why));
+        p.report.moved += 1;
+    } else {
+        let why = "the server gave it another UID";
+        c.entries.push(journal::of_row(p, Done::Adopt, Side::Here, &new, why));
+    }
+    c.remove.push(arrival);
+    c.update.push(new);
+    Ok(())
+}
+
+/// The row stands where the file is, and has its bytes.
+pub fn take_file(row: &mut Row, f: &LocalFile) {
+    row.exact &= row.identity.content == f.identity.content;
+    row.identity.content = f.identity.content;
+    row.identity.reader = f.identity.reader;
+    row.place = Some(f.place.clone());
+    row.local = f.flags.clone();
+}
+
+fn keep_at(p: &mut Pass<'_>, trees: &Trees, row: RowId, file: FileId, c: &mut Changes) {
+    let (Some(r), Some(f)) = (trees.rows.get(&row), trees.files.get(&file)) else { return };
+    let own_file_is_there = r.place.is_some() && !p.missing.contains(&row);
+    let why = "it is not on the server any more, and stays where it was put";
+    if own_file_is_there {
+        let new = kept_row(f);
+        c.entries.push(journal::of_row(p, Done::Keep, Side::Here, &new, why));
+        c.insert.push(new);
+    } else {
+        let mut new = r.clone();
+        new.state = State::Kept;
+        new.folder = f.folder;
+        new.uid = None;
+        new.gone = None;
+        take_file(&mut new, f);
+        c.entries.push(journal::moved(p, Done::Keep, Side::Here, r, f.folder, why));
+        c.found.push(row);
+        c.update.push(new);
+    }
+    c.files.push(file);
+}
+
+fn kept_row(f: &LocalFile) -> Row {
+    Row {
+        id: RowId(0),
+        folder: f.folder,
+        state: State::Kept,
+        uid: None,
+        gone: None,
+        place: Some(f.place.clone()),
+        agreed: f.flags.clone(),
+        remote: f.flags.clone(),
+        local: f.flags.clone(),
+        identity: f.identity.clone(),
+        exact: true,
+        copy_of: None,
+        keeps: false,
+    }
+}

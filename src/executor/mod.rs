@@ -1,0 +1,150 @@
+//! From a decision to effects. Each effect is durable before the ledger says so, and the ledger says
+//! so before anything on the server relies on it (I8); killed anywhere in between, what is found at
+//! the next start pairs (I6).
+//!
+//! Order: folders, what only joins, moves and copies, uploads, downloads, flags, and last what
+//! takes away.
+
+pub mod here;
+mod joins;
+mod journal;
+mod pull;
+mod there;
+mod upload;
+
+use std::collections::BTreeMap;
+
+use crate::account::pass::Pass;
+use crate::error::{Error, Kind, Result, Scope};
+use crate::model::{Flags, FolderId, RowId, Uid};
+use crate::policy::decide::Action;
+use crate::reconcile::{FileId, Trees};
+
+/// Whether anything here would be removed because it went from the server.
+pub fn unlinks(actions: &[Action]) -> bool {
+    actions.iter().any(|a| matches!(a, Action::Unlink { .. }))
+}
+
+/// Takes those out.
+pub fn spare_unlinks(actions: &mut Vec<Action>) {
+    actions.retain(|a| !matches!(a, Action::Unlink { .. }));
+}
+
+/// Actions of a kind together, so that each folder is opened once and commands carry many UIDs.
+#[derive(Default)]
+struct Batches {
+    create_there: Vec<FolderId>,
+    create_here: Vec<FolderId>,
+    joins: Vec<Action>,
+    meets: Vec<(RowId, RowId, FileId)>,
+    moves: Vec<(RowId, FileId)>,
+    copies: Vec<(RowId, FileId)>,
+    uploads: Vec<FileId>,
+    links: Vec<(RowId, RowId)>,
+    downloads: Vec<(RowId, Option<RowId>)>,
+    pulls: Vec<(FolderId, Uid)>,
+    flags: Vec<(RowId, Flags, bool)>,
+    finished: Vec<(RowId, RowId)>,
+    trashed: Vec<(RowId, FolderId, bool)>,
+    expunged: Vec<(RowId, bool)>,
+    unlinked: Vec<(RowId, Option<RowId>, bool)>,
+    remove_here: Vec<FolderId>,
+    remove_there: Vec<FolderId>,
+}
+
+/// Does all of it. What fails for a folder or a message is noted, and the rest is done.
+pub async fn execute(p: &mut Pass<'_>, trees: &Trees, actions: &[Action]) -> Result<()> {
+    let b = sort(actions);
+    for id in b.create_here {
+        let made = here::create_folder(p, id);
+        p.each(made)?;
+    }
+    for id in b.create_there {
+        let made = there::create_folder(p, id).await;
+        p.each(made)?;
+    }
+    joins::join(p, trees, &b.joins)?;
+    let mut moves = b.moves;
+    moves.extend(joins::meet(p, trees, &b.meets)?);
+    there::move_messages(p, trees, &moves).await?;
+    there::copy_messages(p, trees, &b.copies).await?;
+    upload::upload(p, trees, &b.uploads).await?;
+    let left = here::link(p, trees, &b.links)?;
+    let mut downloads = b.downloads;
+    downloads.extend(left.into_iter().map(|row| (row, None)));
+    pull::download(p, trees, &downloads, &b.pulls).await?;
+    here::set_flags(p, trees, &b.flags)?;
+    there::store_flags(p, trees, &b.flags).await?;
+    there::finish_moves(p, trees, &b.finished).await?;
+    there::trash(p, trees, &b.trashed).await?;
+    there::expunge(p, trees, &b.expunged).await?;
+    here::unlink_vanished(p, trees, &b.unlinked)?;
+    for id in b.remove_here {
+        let removed = here::remove_folder(p, id);
+        p.each(removed)?;
+    }
+    for id in b.remove_there {
+        let removed = there::remove_folder(p, id).await;
+        p.each(removed)?;
+    }
+    Ok(())
+}
+
+fn sort(actions: &[Action]) -> Batches {
+    let mut b = Batches::default();
+    for action in actions {
+        match action.clone() {
+            Action::CreateHere(f) => b.create_here.push(f),
+            Action::CreateThere(f) => b.create_there.push(f),
+            Action::RemoveHere(f) => b.remove_here.push(f),
+            Action::RemoveThere(f) => b.remove_there.push(f),
+            Action::MeetAt { row, arrival, file } => b.meets.push((row, arrival, file)),
+            Action::MoveThere { row, file } => b.moves.push((row, file)),
+            Action::CopyThere { of, file } => b.copies.push((of, file)),
+            Action::FinishMove { row, copy } => b.finished.push((row, copy)),
+            Action::Download { arrival, instead_of } => b.downloads.push((arrival, instead_of)),
+            Action::Link { arrival, from } => b.links.push((arrival, from)),
+            Action::Pull { folder, from } => b.pulls.push((folder, from)),
+            Action::Upload(file) => b.uploads.push(file),
+            Action::SetFlags { row, merged, there } => b.flags.push((row, merged, there)),
+            Action::Unlink { row, twin, approved } => b.unlinked.push((row, twin, approved)),
+            Action::TrashThere { row, trash, approved } => b.trashed.push((row, trash, approved)),
+            Action::ExpungeThere { row, approved } => b.expunged.push((row, approved)),
+            join => b.joins.push(join),
+        }
+    }
+    b
+}
+
+/// By folder, in the order of the folders' numbers.
+fn by_folder<T>(items: impl IntoIterator<Item = (FolderId, T)>) -> BTreeMap<FolderId, Vec<T>> {
+    let mut out: BTreeMap<FolderId, Vec<T>> = BTreeMap::new();
+    for (folder, item) in items {
+        out.entry(folder).or_default().push(item);
+    }
+    out
+}
+
+impl Pass<'_> {
+    /// Notes an error of a message or a folder; what raced is looked at again in this pass.
+    fn each<T>(&mut self, done: Result<T>) -> Result<Option<T>> {
+        match done {
+            Ok(t) => Ok(Some(t)),
+            Err(e) if e.kind == Kind::Raced && e.scope < Scope::Account => {
+                tracing::debug!("{}: {e}", self.account.name);
+                self.look_again = true;
+                Ok(None)
+            }
+            Err(e) => self.note(e).map(|()| None),
+        }
+    }
+
+    fn lost_row(&self, id: RowId) -> Error {
+        Error::message(Kind::Internal, format!("the ledger has no row {}", id.0))
+    }
+
+    /// The row as the ledger has it now.
+    fn row(&self, id: RowId) -> Result<crate::model::Row> {
+        self.ledger.with(|l| l.row(id))?.ok_or_else(|| self.lost_row(id))
+    }
+}

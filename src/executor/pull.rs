@@ -1,0 +1,646 @@
+//! Downloads: the network, the writing and the syncing overlap, each on a thread of its own, with
+//! the bytes in flight bounded.
+//!
+//! A message goes to `tmp`; a batch of them is made durable at once, renamed, their directories
+//! synced, and written into the ledger in one transaction, with the cursor. Killed in between, the
+//! files are ones without a row, which pairing takes up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{by_folder, here};
+use crate::account::observe_flags;
+use crate::account::pass::{Namer, Pass, SharedLedger};
+use crate::error::{Error, Kind, Result, Scope};
+use crate::imap::{BodySink, Meta, PermanentFlags};
+use crate::ledger::{Action as Done, JournalEntry, Side};
+use crate::maildir::{self, Durability, KeywordMap, Stage, Staged};
+use crate::model::{
+    BaseName, Flags, FolderId, FolderName, Identity, ModSeq, Place, Row, RowId, State, Uid, UidSet,
+};
+use crate::policy::RemoteDelete;
+use crate::progress::Progress;
+use crate::reconcile::{Presence, Trees};
+
+/// Bytes of messages between the network and the disk.
+const IN_FLIGHT: usize = 4 << 20;
+/// Messages up to this size are written in one piece.
+const SMALL: usize = 256 << 10;
+/// A batch ends after so many messages or bytes.
+const BATCH_MESSAGES: usize = 1024;
+const BATCH_BYTES: u64 = 32 << 20;
+/// Up to so many messages, each is synced by itself.
+const FEW: usize = 8;
+
+/// Fetches single messages, and whole folders from a UID on.
+pub async fn download(
+    p: &mut Pass<'_>,
+    trees: &Trees,
+    single: &[(RowId, Option<RowId>)],
+    pulls: &[(FolderId, Uid)],
+) -> Result<()> {
+    if single.is_empty() && pulls.is_empty() {
+        return Ok(());
+    }
+    p.guard.open(&p.ledger)?;
+    let mut line = Pipeline::start(p);
+    let fetched = fetch_all(p, trees, single, pulls, &mut line).await;
+    let (done, stored) = line.finish();
+    settle(p, done)?;
+    // an error of the disk explains one of the network, not the other way round
+    stored?;
+    let pulled = fetched?;
+    for (id, fresh) in pulled {
+        let counted = complete(p, id, fresh).await;
+        p.each(counted)?;
+    }
+    Ok(())
+}
+
+/// What a folder's pull ended with: the new UIDNEXT, HIGHESTMODSEQ, and what the server listed.
+struct Pulled {
+    uidnext: Option<Uid>,
+    modseq: Option<ModSeq>,
+    listed: UidSet,
+}
+
+async fn fetch_all(
+    p: &mut Pass<'_>,
+    trees: &Trees,
+    single: &[(RowId, Option<RowId>)],
+    pulls: &[(FolderId, Uid)],
+    line: &mut Pipeline,
+) -> Result<Vec<(FolderId, Pulled)>> {
+    let rows = single
+        .iter()
+        .filter_map(|(id, instead)| trees.rows.get(id).map(|r| (r.folder, (r, *instead))));
+    let rows = by_folder(rows);
+    let expected: u64 = rows.values().map(|r| r.len() as u64).sum::<u64>()
+        + pulls.iter().filter_map(|(id, _)| p.folders.get(id)?.fresh?.count).sum::<u64>();
+    p.progress.begin(expected);
+    for (folder, rows) in rows {
+        let jobs: BTreeMap<Uid, (Row, Option<RowId>)> = rows
+            .into_iter()
+            .filter_map(|(r, instead)| Some((r.uid?, (r.clone(), instead))))
+            .collect();
+        let set: UidSet = jobs.keys().copied().collect();
+        let fetched = fetch(p, folder, set, jobs, None, line).await;
+        p.each(fetched)?;
+    }
+    let mut pulled = Vec::new();
+    for (folder, from) in pulls {
+        let one = pull(p, *folder, *from, line).await;
+        if let Some(Some(done)) = p.each(one)? {
+            pulled.push((*folder, done));
+        }
+    }
+    Ok(pulled)
+}
+
+async fn pull(
+    p: &mut Pass<'_>,
+    folder: FolderId,
+    from: Uid,
+    line: &mut Pipeline,
+) -> Result<Option<Pulled>> {
+    let Some(fresh) = p.folder(folder)?.fresh else { return Ok(None) };
+    p.select(folder, true).await?;
+    let listed = p.session.uids().await?;
+    let known = p.ledger.with(|l| l.uid_set(folder))?;
+    let set: UidSet = listed.iter().filter(|u| *u >= from && !known.contains(*u)).collect();
+    let cursor = Cursor { folder, modseq: fresh.modseq };
+    fetch(p, folder, set, BTreeMap::new(), Some(cursor), line).await?;
+    Ok(Some(Pulled { uidnext: fresh.uidnext, modseq: fresh.modseq, listed }))
+}
+
+async fn fetch(
+    p: &mut Pass<'_>,
+    folder: FolderId,
+    set: UidSet,
+    jobs: BTreeMap<Uid, (Row, Option<RowId>)>,
+    cursor: Option<Cursor>,
+    line: &mut Pipeline,
+) -> Result<()> {
+    if set.is_empty() {
+        return Ok(());
+    }
+    p.select(folder, true).await?;
+    if p.folder(folder)?.disk != Presence::There {
+        here::create_folder(p, folder)?;
+    }
+    let f = p.folder(folder)?;
+    p.progress.folder(&f.rec.name);
+    let ctx = Arc::new(Target { folder, name: f.rec.name.clone(), dir: f.dir.clone(), cursor });
+    let mut sink = Sink {
+        target: ctx,
+        keep: f.policy.remote_delete == RemoteDelete::Keep,
+        permanent: f.permanent.clone().unwrap_or_default(),
+        keywords: f.keywords.clone(),
+        namer: std::mem::replace(&mut p.namer, Namer::new(0)),
+        now: p.now(),
+        jobs,
+        line,
+        progress: p.progress,
+        small: None,
+        big: None,
+        failed: Vec::new(),
+        wanted: set.clone(),
+        begun: Seen::default(),
+    };
+    let fetched = p.session.fetch_bodies(&set, &mut sink).await;
+    let Sink { namer, keywords, failed, .. } = sink;
+    p.namer = namer;
+    line.keywords.insert(folder, keywords);
+    for (uid, e) in failed {
+        let name = p.folder(folder)?.rec.name.clone();
+        line.failed.entry(folder).or_default().insert(uid);
+        p.note(e.at(format_args!("folder {name}, UID {uid}")))?;
+    }
+    fetched
+}
+
+/// After everything is on disk: the folders' records as the committing thread left them, names and
+/// counts.
+fn settle(p: &mut Pass<'_>, done: Stored) -> Result<()> {
+    for (folder, places) in &done.places {
+        for place in places {
+            here::note_name(p, *folder, None, Some(place))?;
+        }
+    }
+    p.report.new += done.messages;
+    for row in &done.replaced {
+        p.missing.remove(row);
+    }
+    let folders: BTreeSet<FolderId> =
+        done.places.keys().chain(done.keywords.keys()).copied().collect();
+    for id in folders {
+        if let Some(rec) = p.ledger.with(|l| l.folder(id))? {
+            p.folder_mut(id)?.rec = rec;
+        }
+        if let Some(map) = done.keywords.get(&id) {
+            let f = p.folder_mut(id)?;
+            f.rec.keywords = map.to_text();
+            f.keywords = map.clone();
+            p.write_folder(id, |_| Ok(()))?;
+        }
+    }
+    for (folder, uids) in done.failed {
+        let uids: UidSet = uids.into_iter().collect();
+        let rows = p.ledger.with(|l| l.rows_by_uids(folder, &uids))?;
+        p.unfetchable.extend(rows.iter().map(|r| r.id));
+    }
+    Ok(())
+}
+
+/// A pulled folder is observed once its rows and the server's listing agree. What could not be had
+/// becomes a `pending` row, so that it is neither forgotten nor taken for gone.
+async fn complete(p: &mut Pass<'_>, id: FolderId, pulled: Pulled) -> Result<()> {
+    let known = p.ledger.with(|l| l.uid_set(id))?;
+    let missing: Vec<Uid> = pulled.listed.iter().filter(|u| !known.contains(*u)).collect();
+    let exists = u32::try_from(pulled.listed.len()).unwrap_or(u32::MAX);
+    let f = p.folder_mut(id)?;
+    let past = pulled.listed.last().and_then(Uid::next);
+    f.rec.uidnext =
+        [f.rec.uidnext, past, pulled.uidnext, Some(Uid::MIN)].into_iter().flatten().max();
+    f.rec.modseq = pulled.modseq;
+    f.rec.messages = exists;
+    f.fresh = None;
+    let rows: Vec<Row> = missing
+        .into_iter()
+        .map(|u| crate::account::observe_pending(id, u, Flags::default(), Identity::default()))
+        .collect();
+    let first = !rows.is_empty();
+    p.write_folder(id, |tx| {
+        for row in &rows {
+            tx.insert_row(row)?;
+        }
+        Ok(())
+    })?;
+    if first {
+        let uids: UidSet = rows.iter().filter_map(|r| r.uid).collect();
+        let rows = p.ledger.with(|l| l.rows_by_uids(id, &uids))?;
+        p.unfetchable.extend(rows.iter().map(|r| r.id));
+    }
+    Ok(())
+}
+
+/// Where a folder's messages go.
+struct Target {
+    folder: FolderId,
+    name: FolderName,
+    dir: PathBuf,
+    cursor: Option<Cursor>,
+}
+
+/// In a pull, UIDNEXT follows what is on disk.
+#[derive(Clone, Copy)]
+struct Cursor {
+    folder: FolderId,
+    modseq: Option<ModSeq>,
+}
+
+/// One message on its way.
+struct Job {
+    target: Arc<Target>,
+    base: BaseName,
+    place: Place,
+    row: Row,
+    /// The row was in the ledger already.
+    pending: bool,
+    /// This row goes: it is the same message, deleted here before.
+    instead: Option<RowId>,
+}
+
+enum Write {
+    Whole(Box<Job>, Vec<u8>),
+    Begin(Box<Job>),
+    Data(Vec<u8>),
+    End,
+    Abort,
+}
+
+/// Bytes on their way to the writer, with their share of what may be in flight.
+struct Sent(Write, Option<OwnedSemaphorePermit>);
+
+struct Sink<'a> {
+    target: Arc<Target>,
+    keep: bool,
+    permanent: PermanentFlags,
+    keywords: KeywordMap,
+    namer: Namer,
+    now: i64,
+    jobs: BTreeMap<Uid, (Row, Option<RowId>)>,
+    line: &'a mut Pipeline,
+    progress: &'a Progress,
+    small: Option<(Box<Job>, Vec<u8>)>,
+    big: Option<u64>,
+    failed: Vec<(Uid, Error)>,
+    wanted: UidSet,
+    begun: Seen,
+}
+
+/// UIDs that came, most of them in order.
+#[derive(Default)]
+struct Seen(UidSet);
+
+impl Seen {
+    fn insert(&mut self, uid: Uid) -> bool {
+        let new = !self.0.contains(uid);
+        self.0.insert(uid);
+        new
+    }
+}
+
+impl Sink<'_> {
+    fn job(&mut self, meta: &Meta) -> Result<Job> {
+        let (mut row, pending, instead) = match self.jobs.get(&meta.uid) {
+            Some((row, instead)) => (row.clone(), true, *instead),
+            None => {
+                let row = crate::account::observe_pending(
+                    self.target.folder,
+                    meta.uid,
+                    Flags::default(),
+                    Identity::default(),
+                );
+                (row, false, None)
+            }
+        };
+        let flags = observe_flags(&meta.flags, &Flags::default(), self.keep, &self.permanent);
+        for k in &flags.keywords {
+            if self.keywords.letter_of(k).is_none() {
+                self.keywords.assign(k);
+                if self.keywords.letter_of(k).is_some() {
+                    // on disk before any name uses it
+                    maildir::keywords::save(&self.target.dir, &self.keywords)?;
+                }
+            }
+        }
+        row.state = State::Synced;
+        row.agreed = flags.clone();
+        row.local = flags.clone();
+        row.remote = flags.clone();
+        row.identity.wire_size = meta.wire_size;
+        row.identity.internal_date = meta.internal_date;
+        row.identity.server_id.clone_from(&meta.server_id);
+        let base = self.namer.next(self.now);
+        let place = here::place_for(&self.keywords, &base, &flags, None);
+        Ok(Job { target: self.target.clone(), base, place, row, pending, instead })
+    }
+}
+
+impl BodySink for Sink<'_> {
+    async fn begin(&mut self, meta: &Meta) -> Result<()> {
+        if !self.wanted.contains(meta.uid) || !self.begun.insert(meta.uid) {
+            let what = format!("the server sent UID {} twice, or unasked", meta.uid);
+            return Err(Error::account(Kind::Protocol, what).next("sync again; nothing was lost"));
+        }
+        let job = self.job(meta)?;
+        let room = usize::try_from(meta.wire_size).unwrap_or(SMALL).min(SMALL);
+        self.small = Some((Box::new(job), Vec::with_capacity(room)));
+        self.big = None;
+        Ok(())
+    }
+
+    async fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some((_, buffer)) = &mut self.small {
+            if buffer.len() + bytes.len() <= SMALL {
+                buffer.extend_from_slice(bytes);
+                return Ok(());
+            }
+            if let Some((job, buffer)) = self.small.take() {
+                self.line.send(Write::Begin(job), 0).await?;
+                let n = buffer.len();
+                self.line.send(Write::Data(buffer), n).await?;
+                self.big = Some(n as u64);
+            }
+        }
+        for piece in bytes.chunks(SMALL) {
+            self.big = self.big.map(|n| n + piece.len() as u64);
+            self.line.send(Write::Data(piece.to_vec()), piece.len()).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        let bytes = match self.small.take() {
+            Some((job, buffer)) => {
+                let n = buffer.len();
+                self.line.send(Write::Whole(job, buffer), n).await?;
+                n as u64
+            }
+            None => {
+                self.line.send(Write::End, 0).await?;
+                self.big.take().unwrap_or_default()
+            }
+        };
+        self.progress.message(bytes);
+        Ok(())
+    }
+
+    async fn failed(&mut self, uid: Uid, error: Error) -> Result<()> {
+        if self.small.take().is_none() && self.big.take().is_some() {
+            self.line.send(Write::Abort, 0).await?;
+        }
+        self.failed.push((uid, error));
+        Ok(())
+    }
+}
+
+/// What reached the disk and the ledger.
+#[derive(Default)]
+struct Stored {
+    messages: u64,
+    places: BTreeMap<FolderId, Vec<Place>>,
+    replaced: Vec<RowId>,
+    keywords: BTreeMap<FolderId, KeywordMap>,
+    failed: BTreeMap<FolderId, BTreeSet<Uid>>,
+}
+
+/// The two threads behind the network: one writes, one makes durable and commits.
+struct Pipeline {
+    to_writer: Option<mpsc::Sender<Sent>>,
+    in_flight: Arc<Semaphore>,
+    writer: Option<std::thread::JoinHandle<()>>,
+    committer: Option<std::thread::JoinHandle<()>>,
+    failure: Arc<Mutex<Option<Error>>>,
+    done: Arc<Mutex<Stored>>,
+    keywords: BTreeMap<FolderId, KeywordMap>,
+    failed: BTreeMap<FolderId, BTreeSet<Uid>>,
+}
+
+impl Pipeline {
+    fn start(p: &Pass<'_>) -> Self {
+        let (to_writer, from_network) = mpsc::channel::<Sent>();
+        let (to_committer, from_writer) = mpsc::sync_channel::<Vec<Landed>>(1);
+        let failure = Arc::new(Mutex::new(None));
+        let done = Arc::new(Mutex::new(Stored::default()));
+        let fail = failure.clone();
+        let writer = std::thread::spawn(move || write(&from_network, &to_committer, &fail));
+        let (ledger, durability) = (p.ledger.clone(), p.durability.clone());
+        let (fail, landed) = (failure.clone(), done.clone());
+        let committer = std::thread::spawn(move || {
+            commit_all(&from_writer, &ledger, &durability, &fail, &landed)
+        });
+        Self {
+            to_writer: Some(to_writer),
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            writer: Some(writer),
+            committer: Some(committer),
+            failure,
+            done,
+            keywords: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        }
+    }
+
+    async fn send(&mut self, what: Write, bytes: usize) -> Result<()> {
+        self.check()?;
+        let share = u32::try_from(bytes.clamp(1, IN_FLIGHT)).unwrap_or(1);
+        let permit = self.in_flight.clone().acquire_many_owned(share).await.ok();
+        let sent = self.to_writer.as_ref().map(|w| w.send(Sent(what, permit)));
+        match sent {
+            Some(Ok(())) => Ok(()),
+            _ => {
+                self.check()?;
+                Err(Error::account(Kind::Internal, "the thread that writes messages died"))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self.failure.lock() {
+            Ok(f) => f.clone().map_or(Ok(()), Err),
+            Err(_) => Err(Error::account(Kind::Internal, "a thread of the download died")),
+        }
+    }
+
+    /// Waits until everything is on disk and in the ledger.
+    fn finish(mut self) -> (Stored, Result<()>) {
+        drop(self.to_writer.take());
+        let mut died = false;
+        for thread in [self.writer.take(), self.committer.take()].into_iter().flatten() {
+            died |= thread.join().is_err();
+        }
+        let mut done = self.done.lock().map(|mut d| std::mem::take(&mut *d)).unwrap_or_default();
+        done.keywords = std::mem::take(&mut self.keywords);
+        done.failed = std::mem::take(&mut self.failed);
+        let outcome = self.check().and(if died {
+            Err(Error::account(Kind::Internal, "a thread of the download died"))
+        } else {
+            Ok(())
+        });
+        (done, outcome)
+    }
+}
+
+/// A message in `tmp`.
+struct Landed {
+    job: Box<Job>,
+    staged: Staged,
+}
+
+fn fail(failure: &Mutex<Option<Error>>, e: Error) {
+    if let Ok(mut f) = failure.lock() {
+        f.get_or_insert(e.widen(Scope::Account));
+    }
+}
+
+fn write(
+    from: &mpsc::Receiver<Sent>,
+    to: &mpsc::SyncSender<Vec<Landed>>,
+    failure: &Mutex<Option<Error>>,
+) {
+    let mut batch: Vec<Landed> = Vec::new();
+    let mut bytes = 0;
+    let mut big: Option<(Box<Job>, Stage)> = None;
+    let mut work = |batch: &mut Vec<Landed>, bytes: &mut u64, what: Write| -> Result<()> {
+        let landed = match what {
+            Write::Whole(job, message) => {
+                let date = job.row.identity.internal_date;
+                let staged =
+                    maildir::stage_bytes(&job.target.dir, job.base.clone(), &message, date)?;
+                Some(Landed { job, staged })
+            }
+            Write::Begin(job) => {
+                let stage = Stage::new(&job.target.dir, job.base.clone())?;
+                big = Some((job, stage));
+                None
+            }
+            Write::Data(piece) => {
+                if let Some((_, stage)) = &mut big {
+                    stage.write(&piece)?;
+                }
+                None
+            }
+            Write::End => match big.take() {
+                Some((job, stage)) => {
+                    let staged = stage.finish(job.row.identity.internal_date)?;
+                    Some(Landed { job, staged })
+                }
+                None => None,
+            },
+            Write::Abort => {
+                big = None; // its file goes with it
+                None
+            }
+        };
+        if let Some(landed) = landed {
+            *bytes += landed.staged.size;
+            batch.push(landed);
+        }
+        Ok(())
+    };
+    while let Ok(Sent(what, permit)) = from.recv() {
+        if let Err(e) = work(&mut batch, &mut bytes, what) {
+            fail(failure, e);
+            break;
+        }
+        drop(permit);
+        if batch.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES {
+            bytes = 0;
+            if to.send(std::mem::take(&mut batch)).is_err() {
+                break;
+            }
+        }
+    }
+    // what is whole is kept, also after an error
+    if !batch.is_empty() {
+        let _ = to.send(batch);
+    }
+}
+
+fn commit_all(
+    from: &mpsc::Receiver<Vec<Landed>>,
+    ledger: &SharedLedger,
+    durability: &Durability,
+    failure: &Mutex<Option<Error>>,
+    done: &Mutex<Stored>,
+) {
+    while let Ok(batch) = from.recv() {
+        match commit(batch, ledger, durability) {
+            Ok(landed) => {
+                if let Ok(mut d) = done.lock() {
+                    d.messages += landed.messages;
+                    d.replaced.extend(landed.replaced);
+                    for (folder, places) in landed.places {
+                        d.places.entry(folder).or_default().extend(places);
+                    }
+                }
+            }
+            Err(e) => {
+                fail(failure, e);
+                break;
+            }
+        }
+    }
+}
+
+/// Durable, renamed, directories synced, committed; in this order (I8).
+fn commit(batch: Vec<Landed>, ledger: &SharedLedger, durability: &Durability) -> Result<Stored> {
+    let files: Vec<PathBuf> = batch.iter().map(|l| l.staged.path(&l.job.target.dir)).collect();
+    if files.len() <= FEW {
+        for file in &files {
+            durability.sync_one(file)?;
+        }
+    } else {
+        durability.sync_bulk(&files)?;
+    }
+    drop(files);
+    let mut done = Stored::default();
+    let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
+    for l in &batch {
+        maildir::publish(&l.job.target.dir, &l.staged, &l.job.place)?;
+        dirs.insert(l.job.target.dir.join(l.job.place.sub.as_str()));
+    }
+    maildir::sync_dirs(&dirs.into_iter().collect::<Vec<_>>())?;
+    let at = crate::account::clock::unix_now();
+    ledger.with(|ledger| {
+        ledger.write(|tx| {
+            let mut cursors: BTreeMap<FolderId, (Cursor, Uid)> = BTreeMap::new();
+            for l in batch {
+                let Landed { job, staged } = l;
+                let mut row = job.row;
+                row.identity.content = Some(staged.digest.content);
+                row.identity.reader = Some(staged.digest.reader);
+                row.identity.fingerprint = staged.digest.fingerprint;
+                row.place = Some(job.place.clone());
+                row.exact = true;
+                let mut e = JournalEntry::new(at, Done::Download, Side::Here, "new on the server")
+                    .in_folder(job.target.folder, &job.target.name);
+                e.message_id = row.identity.fingerprint.message_id.to_string();
+                e.uid = row.uid;
+                e.base = Some(job.base);
+                if let Some(old) = job.instead {
+                    tx.delete_row(old)?;
+                    done.replaced.push(old);
+                }
+                if job.pending {
+                    tx.update_row(&row)?;
+                } else {
+                    tx.insert_row(&row)?;
+                }
+                tx.journal(&e)?;
+                if let (Some(cursor), Some(uid)) = (job.target.cursor, row.uid) {
+                    let last = cursors.entry(cursor.folder).or_insert((cursor, uid));
+                    last.1 = last.1.max(uid);
+                }
+                done.messages += 1;
+                done.places.entry(job.target.folder).or_default().push(job.place);
+            }
+            // UIDs come in order; if they do not, the count against EXISTS finds what is missing
+            for (folder, (cursor, last)) in cursors {
+                if let Some(mut rec) = tx.folder(folder)? {
+                    rec.uidnext = rec.uidnext.max(last.next());
+                    rec.modseq = cursor.modseq;
+                    tx.update_folder(&rec)?;
+                }
+            }
+            Ok(())
+        })
+    })?;
+    Ok(done)
+}

@@ -1,0 +1,26 @@
+//! The local side: a Maildir on disk. Names and layout are pure; everything that touches the disk
+//! says what it made durable and what it left to the caller. An error is never an empty listing.
+
+pub mod deliver;
+mod disk;
+pub mod durable;
+pub mod file;
+mod folders;
+pub mod keywords;
+pub mod layout;
+pub mod marker;
+pub mod names;
+pub mod scan;
+mod tree;
+
+pub use deliver::{Stage, Staged, discard, publish, stage_bytes};
+pub use durable::{Durability, sync_dirs};
+pub use file::{
+    FileIdentity, FileStat, find, identify, link_or_copy, open_message, place_path, rename, stat,
+    unlink,
+};
+pub use keywords::KeywordMap;
+pub use layout::Layout;
+pub use marker::{Line, Marker, MarkerLock};
+pub use scan::{DirSignature, Entry, NamesDigest, Scan, scan, signature};
+pub use tree::Maildir;

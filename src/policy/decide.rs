@@ -1,0 +1,606 @@
+//! What is to be done: a pass of policy over the finished plan. Pure. Every deletion is decided
+//! here, and nowhere else.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{FolderPolicy, LocalDelete, Policy, RemoteDelete};
+use crate::model::{Flags, FolderId, Row, RowId, SpecialUse, State, Uid};
+use crate::reconcile::{Change, FileId, Plan, Trees};
+
+/// A side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// The Maildir.
+    Here,
+    /// The server.
+    There,
+}
+
+/// What a person said about something held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing yet.
+    Open,
+    /// Go on.
+    Approved,
+    /// Undo it.
+    Rejected,
+}
+
+/// What policy must know beside the plan.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// Rows in a hold, and what was said of it.
+    pub rows: BTreeMap<RowId, Verdict>,
+    /// Files in a hold, likewise.
+    pub files: BTreeMap<FileId, Verdict>,
+    /// Files that the server refused for good, and about which nothing was said yet.
+    pub refused: BTreeSet<FileId>,
+    /// Deletions of the last 24 hours that no person approved.
+    pub deleted: BTreeMap<(Side, FolderId), u64>,
+    /// Messages by folder as that window began.
+    pub sizes: BTreeMap<FolderId, u64>,
+    /// The folder that deleted messages are moved to on the server.
+    pub trash: Option<FolderId>,
+    /// Folders that the server does not let us change, with its reason.
+    pub closed: BTreeMap<FolderId, String>,
+    /// `--folder`: only here is anything done. Empty for everywhere.
+    pub only: Option<BTreeSet<FolderId>>,
+}
+
+/// One thing to do. Rows, arrivals and files are those of the trees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make the folder here.
+    CreateHere(FolderId),
+    /// Make the folder on the server.
+    CreateThere(FolderId),
+    /// Remove the empty folder here.
+    RemoveHere(FolderId),
+    /// Remove the empty folder on the server.
+    RemoveThere(FolderId),
+    /// Row and file become one `synced` row; the file follows the arrival's folder.
+    Adopt {
+        /// The `pending` row.
+        arrival: RowId,
+        /// The file.
+        file: FileId,
+        /// Whether the bytes are known to be equal.
+        exact: bool,
+    },
+    /// The row takes the arrival's UID; its file follows into the arrival's folder.
+    Follow {
+        /// The row.
+        row: RowId,
+        /// The `pending` row, which goes.
+        arrival: RowId,
+    },
+    /// The row takes the arrival's UID and the file's place; if the folders differ, the message is
+    /// moved on the server to where the file is.
+    MeetAt {
+        /// The row.
+        row: RowId,
+        /// The `pending` row, which goes.
+        arrival: RowId,
+        /// The file.
+        file: FileId,
+    },
+    /// The row's file has another place; if in another folder, UID MOVE.
+    MoveThere {
+        /// The row.
+        row: RowId,
+        /// The file.
+        file: FileId,
+    },
+    /// The file is `kept` mail: the row takes its place, or if its own file is still there, a row
+    /// is added.
+    KeepAt {
+        /// The row.
+        row: RowId,
+        /// The file.
+        file: FileId,
+    },
+    /// UID COPY of the row's message into the file's folder.
+    CopyThere {
+        /// The row.
+        of: RowId,
+        /// The file.
+        file: FileId,
+    },
+    /// The end of a save in two steps: expunge the original, whose copy is there.
+    FinishMove {
+        /// The row whose file went.
+        row: RowId,
+        /// The row of the copy.
+        copy: RowId,
+    },
+    /// Fetch one message.
+    Download {
+        /// The `pending` row.
+        arrival: RowId,
+        /// A row whose message it is, and which goes: it was deleted here before.
+        instead_of: Option<RowId>,
+    },
+    /// Take the bytes from a file that is here.
+    Link {
+        /// The `pending` row.
+        arrival: RowId,
+        /// The row whose file has the bytes.
+        from: RowId,
+    },
+    /// Fetch everything from a UID on.
+    Pull {
+        /// The folder.
+        folder: FolderId,
+        /// The first UID.
+        from: Uid,
+    },
+    /// The `absent` row takes the arrival's UID and folder.
+    StayAbsent {
+        /// The row.
+        row: RowId,
+        /// The `pending` row, which goes.
+        arrival: RowId,
+    },
+    /// APPEND.
+    Upload(FileId),
+    /// The file stays here only, as `kept`.
+    KeepFile(FileId),
+    /// The sides get the same flags.
+    SetFlags {
+        /// The row.
+        row: RowId,
+        /// What both shall have.
+        merged: Flags,
+        /// Whether the server may be told.
+        there: bool,
+    },
+    /// Remove the file here.
+    Unlink {
+        /// The row.
+        row: RowId,
+        /// The row whose file must prove to have the same bytes first.
+        twin: Option<RowId>,
+        /// A person approved it.
+        approved: bool,
+    },
+    /// The row becomes `kept`.
+    Keep(RowId),
+    /// UID MOVE to the trash.
+    TrashThere {
+        /// The row.
+        row: RowId,
+        /// The trash.
+        trash: FolderId,
+        /// A person approved it.
+        approved: bool,
+    },
+    /// UID EXPUNGE.
+    ExpungeThere {
+        /// The row.
+        row: RowId,
+        /// A person approved it.
+        approved: bool,
+    },
+    /// The row becomes `absent`.
+    MakeAbsent(RowId),
+    /// What was deleted here is fetched again.
+    Refetch(RowId),
+    /// The row goes; neither side has the message.
+    Drop(RowId),
+}
+
+/// Why something is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HeldKind {
+    /// Deletions on the server that the brake stopped.
+    LocalDeletions,
+    /// Deletions here that the brake stopped.
+    RemoteDeletions,
+    /// Files that stood here before there was a ledger.
+    UnknownFiles,
+    /// Deletions that want a trash the server does not have.
+    NoTrash,
+}
+
+/// Something that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Why.
+    pub kind: HeldKind,
+    /// The folder of the first of them.
+    pub folder: FolderId,
+    /// The rows.
+    pub rows: Vec<RowId>,
+    /// The files.
+    pub files: Vec<FileId>,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+/// The plan after policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// What to do, in order.
+    pub actions: Vec<Action>,
+    /// What waits for a person.
+    pub held: Vec<Held>,
+    /// What waits for the server (or for `read_only` to go), by folder and reason.
+    pub waiting: BTreeMap<(FolderId, String), u64>,
+}
+
+/// More deletions than this in 24 hours are held whatever their share.
+const MANY: u64 = 1000;
+
+/// Lays the policy over the plan.
+pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) -> Decision {
+    let mut d = Decider { trees, policy, standing, out: Decision::default(), removals: Vec::new() };
+    for change in &plan.changes {
+        d.change(change);
+    }
+    d.brake();
+    d.out
+}
+
+struct Decider<'a> {
+    trees: &'a Trees,
+    policy: &'a Policy,
+    standing: &'a Standing,
+    out: Decision,
+    /// Deletions that the brake may hold.
+    removals: Vec<(Side, FolderId, RowId, Action)>,
+}
+
+impl Decider<'_> {
+    fn row(&self, id: RowId) -> Option<&Row> {
+        self.trees.rows.get(&id)
+    }
+
+    fn row_folder(&self, id: RowId) -> Option<FolderId> {
+        self.row(id).map(|r| r.folder)
+    }
+
+    fn file_folder(&self, id: FileId) -> Option<FolderId> {
+        self.trees.files.get(&id).map(|f| f.folder)
+    }
+
+    fn policy_of(&self, id: FolderId) -> FolderPolicy {
+        match self.trees.folders.get(&id) {
+            Some(f) => self.policy.of(&f.name, f.special_use),
+            // a folder nobody knows: whatever deletes nothing
+            None => FolderPolicy {
+                remote_delete: RemoteDelete::Keep,
+                local_delete: LocalDelete::Keep,
+                upload: false,
+            },
+        }
+    }
+
+    fn is_trash(&self, id: FolderId) -> bool {
+        self.standing.trash == Some(id)
+            || self.trees.folders.get(&id).is_some_and(|f| f.special_use == Some(SpecialUse::Trash))
+    }
+
+    /// Does it, if `--folder` allows it in one of these folders.
+    fn act(&mut self, folders: &[Option<FolderId>], action: Action) {
+        if self.limited(folders) {
+            return;
+        }
+        self.out.actions.push(action);
+    }
+
+    fn limited(&self, folders: &[Option<FolderId>]) -> bool {
+        let unselected =
+            |id| self.trees.folders.get(&id).is_none_or(|f: &crate::reconcile::Folder| !f.selected);
+        folders.iter().flatten().any(|f| unselected(*f))
+            || self
+                .standing
+                .only
+                .as_ref()
+                .is_some_and(|only| !folders.iter().flatten().any(|f| only.contains(f)))
+    }
+
+    /// Why the server may not be changed in these folders, if it may not.
+    fn closed(&self, folders: &[Option<FolderId>]) -> Option<(FolderId, String)> {
+        let first = folders.iter().flatten().next().copied()?;
+        if self.policy.read_only {
+            return Some((first, "read_only = true".into()));
+        }
+        folders
+            .iter()
+            .flatten()
+            .find_map(|f| self.standing.closed.get(f).map(|why| (*f, why.clone())))
+    }
+
+    /// Does what changes the server, or lets it wait.
+    fn act_there(&mut self, folders: &[Option<FolderId>], action: Action) {
+        match self.closed(folders) {
+            Some(key) if !self.limited(folders) => *self.out.waiting.entry(key).or_default() += 1,
+            _ => self.act(folders, action),
+        }
+    }
+
+    fn change(&mut self, change: &Change) {
+        match *change {
+            Change::FolderArrived(f) => self.act(&[Some(f)], Action::CreateHere(f)),
+            Change::FolderAppeared(f) => {
+                if self.policy_of(f).upload {
+                    self.act_there(&[Some(f)], Action::CreateThere(f));
+                }
+            }
+            Change::FolderVanishedThere(f) => {
+                if self.policy_of(f).remote_delete == RemoteDelete::Mirror {
+                    self.act(&[Some(f)], Action::RemoveHere(f));
+                }
+            }
+            Change::FolderVanishedHere(f) => {
+                if self.policy_of(f).local_delete == LocalDelete::Mirror {
+                    self.act_there(&[Some(f)], Action::RemoveThere(f));
+                }
+            }
+            Change::Adopted { arrival, file, exact } => {
+                let f = [self.row_folder(arrival), self.file_folder(file)];
+                self.act(&f, Action::Adopt { arrival, file, exact });
+            }
+            Change::Renumbered { row, arrival } => {
+                let f = [self.row_folder(row), self.row_folder(arrival)];
+                self.act(&f, Action::Follow { row, arrival });
+            }
+            Change::MovedBoth { row, arrival, file } => {
+                let f = [self.row_folder(arrival), self.file_folder(file)];
+                let action = Action::MeetAt { row, arrival, file };
+                if f[0] == f[1] { self.act(&f, action) } else { self.act_there(&f, action) }
+            }
+            Change::MovedHere { row, file } => {
+                let f = [self.row_folder(row), self.file_folder(file)];
+                let action = Action::MoveThere { row, file };
+                if f[0] == f[1] { self.act(&f, action) } else { self.act_there(&f, action) }
+            }
+            Change::MovedKept { row, file } => {
+                self.act(&[self.file_folder(file)], Action::KeepAt { row, file });
+            }
+            Change::CopiedHere { of, file } => {
+                if self.in_hold(file) {
+                    return;
+                }
+                let f = [self.file_folder(file)];
+                if f[0].is_some_and(|f| self.policy_of(f).upload) {
+                    self.act_there(&f, Action::CopyThere { of, file });
+                } else {
+                    self.act(&f, Action::KeepFile(file));
+                }
+            }
+            Change::MoveCompleted { row, copy } => {
+                self.act_there(&[self.row_folder(row)], Action::FinishMove { row, copy });
+            }
+            Change::Arrived { arrival, twin } => {
+                let action = match twin {
+                    Some(from) => Action::Link { arrival, from },
+                    None => Action::Download { arrival, instead_of: None },
+                };
+                self.act(&[self.row_folder(arrival)], action);
+            }
+            Change::Pull { folder, from } => {
+                self.act(&[Some(folder)], Action::Pull { folder, from });
+            }
+            Change::DeletedThenMoved { row, arrival } => {
+                let at = self.row_folder(arrival);
+                let stays = at.is_some_and(|f| {
+                    self.policy_of(f).local_delete == LocalDelete::Keep || self.policy.read_only
+                }) && self.row(row).is_some_and(|r| r.state != State::Kept);
+                let action = if stays {
+                    Action::StayAbsent { row, arrival }
+                } else {
+                    Action::Download { arrival, instead_of: Some(row) }
+                };
+                self.act(&[at], action);
+            }
+            Change::AbsentRenumbered { row, arrival } => {
+                self.act(&[self.row_folder(arrival)], Action::StayAbsent { row, arrival });
+            }
+            Change::Appeared(file) => {
+                if !self.in_hold(file) {
+                    self.appeared(file);
+                }
+            }
+            Change::Unknown { file, ours } => self.unknown(file, ours),
+            Change::VanishedThere { row, twin, epoch } => self.vanished_there(row, twin, epoch),
+            Change::VanishedHere(row) => self.vanished_here(row),
+            Change::VanishedBoth(row) => self.act(&[self.row_folder(row)], Action::Drop(row)),
+            Change::Flags { row, ref merged } => {
+                let f = [self.row_folder(row)];
+                let closed = self.closed(&f);
+                let there = closed.is_none();
+                if let Some(key) = closed {
+                    let (push, pull) = self.row(row).map_or((false, true), |r| {
+                        (*merged != r.remote, *merged != r.local || r.remote != r.agreed)
+                    });
+                    if push {
+                        *self.out.waiting.entry(key).or_default() += 1;
+                    }
+                    if !pull {
+                        return; // all that is left to do is what the server does not allow
+                    }
+                }
+                self.act(&f, Action::SetFlags { row, merged: merged.clone(), there });
+            }
+        }
+    }
+
+    fn appeared(&mut self, file: FileId) {
+        let f = [self.file_folder(file)];
+        if self.standing.refused.contains(&file) {
+            return;
+        }
+        match (self.standing.files.get(&file), f[0]) {
+            (Some(Verdict::Open), Some(folder)) => return self.hold_file(folder, file),
+            (Some(Verdict::Rejected), _) => return self.act(&f, Action::KeepFile(file)),
+            _ => {}
+        }
+        if f[0].is_some_and(|f| self.policy_of(f).upload) {
+            self.act_there(&f, Action::Upload(file));
+        } else {
+            self.act(&f, Action::KeepFile(file));
+        }
+    }
+
+    fn unknown(&mut self, file: FileId, ours: bool) {
+        let Some(folder) = self.file_folder(file) else { return };
+        if ours || !self.policy_of(folder).upload {
+            return self.act(&[Some(folder)], Action::KeepFile(file));
+        }
+        match self.standing.files.get(&file) {
+            Some(_) if self.in_hold(file) => {}
+            Some(_) => self.appeared(file),
+            None => self.hold_file(folder, file),
+        }
+    }
+
+    /// Whether the file was held in an earlier pass and not approved since. It then stays held, or
+    /// stays here; later passes must not take it for new mail.
+    fn in_hold(&mut self, file: FileId) -> bool {
+        let Some(folder) = self.file_folder(file) else { return false };
+        match self.standing.files.get(&file) {
+            Some(Verdict::Open) => self.hold_file(folder, file),
+            Some(Verdict::Rejected) => self.act(&[Some(folder)], Action::KeepFile(file)),
+            Some(Verdict::Approved) | None => return false,
+        }
+        true
+    }
+
+    fn hold_file(&mut self, folder: FolderId, file: FileId) {
+        let at = self.out.held.iter_mut().find(|h| h.kind == HeldKind::UnknownFiles);
+        match at {
+            Some(h) => h.files.push(file),
+            None => self.out.held.push(Held {
+                kind: HeldKind::UnknownFiles,
+                folder,
+                rows: Vec::new(),
+                files: vec![file],
+                reason: "these files stood here before the first pass, and nothing on the \
+                         server is them; approve uploads them, reject keeps them here only"
+                    .into(),
+            }),
+        }
+    }
+
+    fn vanished_there(&mut self, id: RowId, twin: Option<RowId>, epoch: bool) {
+        let Some(row) = self.row(id) else { return };
+        let folder = row.folder;
+        let policy = self.policy_of(folder);
+        if let Some(t) = twin
+            && !epoch
+            && self
+                .row_folder(t)
+                .is_some_and(|f| self.policy_of(f).remote_delete == RemoteDelete::Keep)
+        {
+            // nothing is lost: the same bytes stay, on both sides
+            let action = Action::Unlink { row: id, twin, approved: false };
+            return self.act(&[Some(folder)], action);
+        }
+        if epoch || row.keeps || policy.remote_delete == RemoteDelete::Keep {
+            return self.act(&[Some(folder)], Action::Keep(id));
+        }
+        match self.standing.rows.get(&id) {
+            Some(Verdict::Approved) => {
+                let action = Action::Unlink { row: id, twin: None, approved: true };
+                self.act(&[Some(folder)], action);
+            }
+            Some(Verdict::Rejected) => self.act(&[Some(folder)], Action::Keep(id)),
+            Some(Verdict::Open) => self.hold(HeldKind::RemoteDeletions, folder, id),
+            None => self.removals.push((
+                Side::Here,
+                folder,
+                id,
+                Action::Unlink { row: id, twin: None, approved: false },
+            )),
+        }
+    }
+
+    fn vanished_here(&mut self, id: RowId) {
+        let Some(folder) = self.row_folder(id) else { return };
+        let policy = self.policy_of(folder);
+        let verdict = self.standing.rows.get(&id).copied();
+        if policy.local_delete == LocalDelete::Keep || self.policy.read_only {
+            return self.act(&[Some(folder)], Action::MakeAbsent(id));
+        }
+        if verdict == Some(Verdict::Rejected) {
+            return self.act(&[Some(folder)], Action::Refetch(id));
+        }
+        let approved = verdict == Some(Verdict::Approved);
+        let expunge = policy.local_delete == LocalDelete::Mirror || self.is_trash(folder);
+        let action = match (expunge, self.standing.trash) {
+            (true, _) => Action::ExpungeThere { row: id, approved },
+            (false, Some(trash)) => Action::TrashThere { row: id, trash, approved },
+            // a person said to delete them all the same
+            (false, None) if approved => Action::ExpungeThere { row: id, approved },
+            (false, None) => return self.hold(HeldKind::NoTrash, folder, id),
+        };
+        if let Some(key) = self.closed(&[Some(folder)]) {
+            *self.out.waiting.entry(key).or_default() += 1;
+            return;
+        }
+        match verdict {
+            Some(Verdict::Approved) => self.act(&[Some(folder)], action),
+            Some(Verdict::Open) => self.hold(HeldKind::LocalDeletions, folder, id),
+            _ => self.removals.push((Side::There, folder, id, action)),
+        }
+    }
+
+    fn hold(&mut self, kind: HeldKind, folder: FolderId, row: RowId) {
+        if let Some(h) = self.out.held.iter_mut().find(|h| h.kind == kind) {
+            h.rows.push(row);
+            return;
+        }
+        let reason = match kind {
+            HeldKind::LocalDeletions => {
+                "many messages were removed here within 24 hours; approve deletes them on the \
+                 server too, reject fetches them again"
+            }
+            HeldKind::RemoteDeletions => {
+                "many messages went from the server within 24 hours; approve removes them here \
+                 too, reject keeps them here"
+            }
+            HeldKind::NoTrash => {
+                "messages were removed here, and the server marks no folder as \\Trash; set \
+                 policy.trash to a folder of the server; approve expunges them, reject fetches them \
+                 again"
+            }
+            HeldKind::UnknownFiles => "",
+        };
+        self.out.held.push(Held {
+            kind,
+            folder,
+            rows: vec![row],
+            files: Vec::new(),
+            reason: reason.into(),
+        });
+    }
+
+    /// Lets the deletions go, or holds those of a folder, or of a whole side.
+    fn brake(&mut self) {
+        let mut counts: BTreeMap<(Side, FolderId), u64> = self.standing.deleted.clone();
+        for (side, folder, ..) in &self.removals {
+            *counts.entry((*side, *folder)).or_default() += 1;
+        }
+        let whole: u64 = self.standing.sizes.values().sum();
+        let brake = self.policy.brake;
+        let over = |n: u64, of: u64| {
+            n > MANY || n > u64::from(brake.messages) && n * 100 > u64::from(brake.percent) * of
+        };
+        for (side, folder, row, action) in std::mem::take(&mut self.removals) {
+            let here: u64 = counts.get(&(side, folder)).copied().unwrap_or(0);
+            let all: u64 = counts.iter().filter(|((s, _), _)| *s == side).map(|(_, n)| n).sum();
+            let size = self.standing.sizes.get(&folder).copied().unwrap_or(0);
+            if over(here, size) || over(all, whole) {
+                let kind = match side {
+                    Side::Here => HeldKind::RemoteDeletions,
+                    Side::There => HeldKind::LocalDeletions,
+                };
+                self.hold(kind, folder, row);
+            } else {
+                self.act(&[Some(folder)], action);
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The decision tables: for every row, arrival, file and folder, what happened to it.
+
+use super::pairing::{Known, Pairs};
+use super::refiling::{Refiled, stays_kept};
+use super::{Change, Folder, Plan, Presence, Trees};
+use crate::model::{Flags, Gone, Row, RowId, SpecialUse, State};
+
+/// Every change once, in the order in which changes are acted on: folders, then what only joins,
+/// then moves and copies, then what brings bytes, then flags, and what takes away last: messages
+/// before the folders that they leave empty.
+pub(super) fn changes(trees: &Trees, pairs: &Pairs, refiled: &Refiled) -> Plan {
+    let mut out = Out::default();
+    for (id, f) in &trees.folders {
+        folder(*id, f, &mut out);
+    }
+    for row in trees.rows.values() {
+        match row.state {
+            State::Synced => synced(trees, pairs, refiled, row, &mut out),
+            State::Kept => kept(trees, pairs, refiled, row, &mut out),
+            State::Absent => absent(trees, pairs, refiled, row, &mut out),
+            State::Pending => arrival(trees, pairs, row, &mut out),
+        }
+    }
+    files(trees, pairs, refiled, &mut out);
+    let mut changes = Vec::new();
+    let Out { folders, joins, moves, arrivals, flags, vanished, emptied, .. } = out;
+    for part in [folders, joins, moves, arrivals, flags, vanished, emptied] {
+        changes.extend(part);
+    }
+    Plan { changes, wants: Default::default(), waiting: out.waiting }
+}
+
+#[derive(Default)]
+struct Out {
+    folders: Vec<Change>,
+    joins: Vec<Change>,
+    moves: Vec<Change>,
+    arrivals: Vec<Change>,
+    flags: Vec<Change>,
+    vanished: Vec<Change>,
+    emptied: Vec<Change>,
+    waiting: u64,
+}
+
+fn folder(id: crate::model::FolderId, f: &Folder, out: &mut Out) {
+    if !f.selected {
+        return;
+    }
+    match (f.server, f.disk) {
+        (Presence::There, Presence::Never) => out.folders.push(Change::FolderArrived(id)),
+        (Presence::Never, Presence::There) => out.folders.push(Change::FolderAppeared(id)),
+        (Presence::Vanished, Presence::There) => {
+            out.emptied.push(Change::FolderVanishedThere(id));
+        }
+        (Presence::There, Presence::Vanished) => out.emptied.push(Change::FolderVanishedHere(id)),
+        _ => {}
+    }
+    if let Some(from) = f.pull_from {
+        out.arrivals.push(Change::Pull { folder: id, from });
+    }
+}
+
+/// Where a row's file is.
+#[derive(Clone, Copy)]
+enum Here {
+    There,
+    Moved(super::FileId),
+    Missing,
+}
+
+fn here(trees: &Trees, refiled: &Refiled, row: &Row) -> Here {
+    match (refiled.moved.get(&row.id), trees.missing.contains(&row.id)) {
+        (Some(f), _) => Here::Moved(*f),
+        (None, true) => Here::Missing,
+        (None, false) => Here::There,
+    }
+}
+
+fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Out) {
+    let id = row.id;
+    let arrival = pairs.by_row.get(&id).copied();
+    match (row.gone, arrival, here(trees, refiled, row)) {
+        (None, _, Here::There) => flags(row, out),
+        (None, _, Here::Moved(file)) => {
+            out.moves.push(Change::MovedHere { row: id, file });
+            flags(row, out);
+        }
+        (None, _, Here::Missing) => match copy_of(trees, row) {
+            Some(copy) => out.vanished.push(Change::MoveCompleted { row: id, copy }),
+            None if trees.local_complete => out.vanished.push(Change::VanishedHere(id)),
+            None => out.waiting += 1,
+        },
+        (Some(_), Some(arrival), Here::There) => {
+            out.joins.push(Change::Renumbered { row: id, arrival });
+        }
+        (Some(_), Some(arrival), Here::Moved(file)) => {
+            out.joins.push(Change::MovedBoth { row: id, arrival, file });
+        }
+        (Some(_), Some(arrival), Here::Missing) => {
+            out.arrivals.push(Change::DeletedThenMoved { row: id, arrival });
+        }
+        (Some(gone), None, here) => {
+            if !trees.remote_complete {
+                out.waiting += 1;
+                return;
+            }
+            match here {
+                Here::There => out.vanished.push(Change::VanishedThere {
+                    row: id,
+                    twin: twin(trees, pairs, row),
+                    epoch: gone == Gone::Epoch,
+                }),
+                Here::Moved(file) => out.joins.push(Change::MovedKept { row: id, file }),
+                Here::Missing if trees.local_complete => {
+                    out.vanished.push(Change::VanishedBoth(id));
+                }
+                Here::Missing => out.waiting += 1,
+            }
+        }
+    }
+}
+
+fn kept(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Out) {
+    let id = row.id;
+    let arrival = pairs.by_row.get(&id).copied();
+    match (arrival, here(trees, refiled, row)) {
+        (None, Here::There) => {}
+        (Some(arrival), Here::There) => out.joins.push(Change::Renumbered { row: id, arrival }),
+        (Some(arrival), Here::Moved(file)) => {
+            out.joins.push(Change::MovedBoth { row: id, arrival, file });
+        }
+        (None, Here::Moved(file)) => out.joins.push(Change::MovedKept { row: id, file }),
+        (_, Here::Missing) if !trees.local_complete => out.waiting += 1,
+        (Some(arrival), Here::Missing) => {
+            out.arrivals.push(Change::DeletedThenMoved { row: id, arrival });
+        }
+        (None, Here::Missing) => out.vanished.push(Change::VanishedBoth(id)),
+    }
+}
+
+fn absent(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Out) {
+    let id = row.id;
+    match (row.gone, pairs.by_row.get(&id), refiled.moved.get(&id)) {
+        (None, _, Some(file)) => out.moves.push(Change::MovedHere { row: id, file: *file }),
+        (None, _, None) => {}
+        (Some(_), Some(arrival), Some(file)) => {
+            out.joins.push(Change::MovedBoth { row: id, arrival: *arrival, file: *file });
+        }
+        (Some(_), Some(arrival), None) => {
+            out.joins.push(Change::AbsentRenumbered { row: id, arrival: *arrival });
+        }
+        (Some(_), None, Some(file)) => out.joins.push(Change::MovedKept { row: id, file: *file }),
+        (Some(_), None, None) if trees.remote_complete => {
+            out.vanished.push(Change::VanishedBoth(id));
+        }
+        (Some(_), None, None) => out.waiting += 1,
+    }
+}
+
+fn arrival(trees: &Trees, pairs: &Pairs, row: &Row, out: &mut Out) {
+    match pairs.by_arrival.get(&row.id) {
+        Some(Known::Row(_)) => {} // said of that row
+        Some(Known::File(file, exact)) => {
+            out.joins.push(Change::Adopted { arrival: row.id, file: *file, exact: *exact });
+        }
+        None => out.arrivals.push(Change::Arrived { arrival: row.id, twin: linkable(trees, row) }),
+    }
+}
+
+fn files(trees: &Trees, pairs: &Pairs, refiled: &Refiled, out: &mut Out) {
+    for (id, f) in &trees.files {
+        if pairs.files.contains(id) {
+            continue;
+        }
+        if let Some(of) = refiled.copied.get(id) {
+            let kept = trees.rows.get(of).is_some_and(|r| stays_kept(pairs, r));
+            out.moves.push(if kept {
+                Change::MovedKept { row: *of, file: *id }
+            } else {
+                Change::CopiedHere { of: *of, file: *id }
+            });
+        } else if refiled.is_taken(*id) {
+            // said of its row
+        } else if f.place.file.base.is_ours() {
+            out.joins.push(Change::Unknown { file: *id, ours: true });
+        } else if trees.first_pass {
+            out.joins.push(Change::Unknown { file: *id, ours: false });
+        } else {
+            out.arrivals.push(Change::Appeared(*id));
+        }
+    }
+}
+
+fn flags(row: &Row, out: &mut Out) {
+    if row.remote != row.agreed || row.local != row.agreed {
+        let merged = Flags::merge(&row.agreed, &row.remote, &row.local);
+        out.flags.push(Change::Flags { row: row.id, merged });
+    }
+}
+
+/// The copy that makes a missing file the end of a move, not a deletion.
+fn copy_of(trees: &Trees, row: &Row) -> Option<RowId> {
+    trees
+        .rows
+        .values()
+        .find(|c| {
+            c.copy_of == Some(row.id)
+                && c.state == State::Synced
+                && c.on_server()
+                && !trees.missing.contains(&c.id)
+        })
+        .map(|c| c.id)
+}
+
+/// A row with the same bytes, on the server and here, outside Trash and Junk: what vanished was
+/// one of several labels or copies.
+fn twin(trees: &Trees, pairs: &Pairs, row: &Row) -> Option<RowId> {
+    let content = row.identity.content?;
+    trees
+        .rows
+        .values()
+        .find(|t| {
+            let junk = trees.folders.get(&t.folder).is_none_or(|f| {
+                matches!(f.special_use, Some(SpecialUse::Trash | SpecialUse::Junk)) || !f.selected
+            });
+            t.id != row.id
+                && t.folder != row.folder
+                && t.state == State::Synced
+                && t.exact
+                && row.exact
+                && (t.on_server() || pairs.by_row.contains_key(&t.id))
+                && t.identity.content == Some(content)
+                && !trees.missing.contains(&t.id)
+                && !junk
+        })
+        .map(|t| t.id)
+}
+
+/// A row whose file can stand for an arrival, by the server's own id.
+fn linkable(trees: &Trees, arrival: &Row) -> Option<RowId> {
+    let id = arrival.identity.server_id.as_ref()?;
+    trees
+        .rows
+        .values()
+        .find(|r| {
+            r.state == State::Synced
+                && r.exact
+                && r.identity.server_id.as_ref() == Some(id)
+                && r.place.is_some()
+                && !trees.missing.contains(&r.id)
+        })
+        .map(|r| r.id)
+}

@@ -1,0 +1,303 @@
+//! Pairing: which arrival on the server is which message we know. The one mechanism behind the
+//! lost ledger, a new UIDVALIDITY, a crash between APPEND and commit, the adoption of a Maildir,
+//! a move on the server, and kept mail that the server has again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{FileId, Trees};
+use crate::model::{
+    ContentHash, Fingerprint, FolderId, Gone, Identity, Row, RowId, State, SystemFlags,
+};
+
+/// What an arrival turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// A row that lost its UID, or a `kept` one.
+    Row(RowId),
+    /// A file without a row; whether the bytes are known to be equal.
+    File(FileId, bool),
+}
+
+/// The pairs, from both ends.
+#[derive(Debug, Default)]
+pub(super) struct Pairs {
+    /// By arrival.
+    pub by_arrival: BTreeMap<RowId, Known>,
+    /// By row.
+    pub by_row: BTreeMap<RowId, RowId>,
+    /// Files that are taken.
+    pub files: BTreeSet<FileId>,
+}
+
+impl Pairs {
+    fn join(&mut self, arrival: RowId, with: Known) {
+        self.by_arrival.insert(arrival, with);
+        match with {
+            Known::Row(r) => {
+                self.by_row.insert(r, arrival);
+            }
+            Known::File(f, _) => {
+                self.files.insert(f);
+            }
+        }
+    }
+
+    fn is_free(&self, c: Known) -> bool {
+        match c {
+            Known::Row(r) => !self.by_row.contains_key(&r),
+            Known::File(f, _) => !self.files.contains(&f),
+        }
+    }
+}
+
+/// The kinds of candidates, in the order in which they are tried. The first that fits is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// The same folder under a new UIDVALIDITY.
+    Epoch,
+    /// Vanished anywhere: a move.
+    Vanished,
+    /// Another folder under a new UIDVALIDITY (all of them, after a migration).
+    EpochElsewhere,
+    /// The server has it again.
+    Kept,
+    /// The same from another folder.
+    KeptElsewhere,
+    /// Deleted here, still there under another UID.
+    Absent,
+    /// The same in another folder.
+    AbsentElsewhere,
+    /// A file in the same folder that no row knows.
+    Files,
+    /// The same in another folder: only where the ledger cannot know of a move.
+    FilesElsewhere,
+}
+
+const ROUNDS: [Round; 9] = [
+    Round::Epoch,
+    Round::Vanished,
+    Round::EpochElsewhere,
+    Round::Kept,
+    Round::KeptElsewhere,
+    Round::Absent,
+    Round::AbsentElsewhere,
+    Round::Files,
+    Round::FilesElsewhere,
+];
+
+impl Round {
+    fn same_folder(self) -> bool {
+        matches!(self, Self::Epoch | Self::Kept | Self::Absent | Self::Files)
+    }
+
+    fn takes(self, row: &Row) -> bool {
+        match self {
+            Self::Epoch | Self::EpochElsewhere => {
+                row.state == State::Synced && row.gone == Some(Gone::Epoch)
+            }
+            Self::Vanished => row.state == State::Synced && row.gone == Some(Gone::Vanished),
+            Self::Kept | Self::KeptElsewhere => row.state == State::Kept,
+            Self::Absent | Self::AbsentElsewhere => {
+                row.state == State::Absent && row.gone.is_some()
+            }
+            Self::Files | Self::FilesElsewhere => false,
+        }
+    }
+}
+
+/// What stands alike on both sides of one folder.
+type Alike<'a> = (Vec<&'a Row>, Vec<FileId>);
+
+/// One side of a group of messages that look alike.
+struct Candidate<'a> {
+    known: Known,
+    folder: FolderId,
+    identity: &'a Identity,
+    exact: bool,
+    draft: bool,
+}
+
+/// Joins arrivals with what we know. Arrivals whose bytes are needed first go into `wants`.
+pub(super) fn pair(trees: &Trees, wants: &mut BTreeSet<RowId>) -> Pairs {
+    let mut pairs = Pairs::default();
+    let arrivals: Vec<&Row> =
+        trees.rows.values().filter(|r| r.state == State::Pending && r.uid.is_some()).collect();
+    if arrivals.is_empty() {
+        return pairs;
+    }
+    by_server_id(trees, &arrivals, &mut pairs);
+    for round in ROUNDS {
+        if round == Round::FilesElsewhere && !trees.first_pass {
+            continue;
+        }
+        by_fingerprint(trees, round, &arrivals, &mut pairs, wants);
+    }
+    if trees.first_pass {
+        without_size(trees, &arrivals, &mut pairs, wants);
+    }
+    pairs
+}
+
+fn candidates<'a>(trees: &'a Trees, round: Round, pairs: &Pairs) -> Vec<Candidate<'a>> {
+    let rows = trees.rows.values().filter(|r| round.takes(r)).map(|r| Candidate {
+        known: Known::Row(r.id),
+        folder: r.folder,
+        identity: &r.identity,
+        exact: r.exact,
+        draft: r.agreed.has(SystemFlags::DRAFT),
+    });
+    let wants_files = matches!(round, Round::Files | Round::FilesElsewhere);
+    let files = trees.files.iter().filter(|_| wants_files).map(|(id, f)| Candidate {
+        known: Known::File(*id, true),
+        folder: f.folder,
+        identity: &f.identity,
+        exact: true,
+        draft: f.flags.has(SystemFlags::DRAFT),
+    });
+    rows.chain(files).filter(|c| pairs.is_free(c.known)).collect()
+}
+
+/// The server's own id is proof. Labels share one id: the same folder goes first.
+fn by_server_id(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs) {
+    for round in ROUNDS {
+        for a in arrivals {
+            let Some(id) = &a.identity.server_id else { continue };
+            if pairs.by_arrival.contains_key(&a.id) {
+                continue;
+            }
+            let hit = trees
+                .rows
+                .values()
+                .filter(|r| round.takes(r) && (!round.same_folder() || r.folder == a.folder))
+                .find(|r| {
+                    r.identity.server_id.as_ref() == Some(id) && pairs.is_free(Known::Row(r.id))
+                });
+            if let Some(r) = hit {
+                pairs.join(a.id, Known::Row(r.id));
+            }
+        }
+    }
+}
+
+/// What two messages must share to be looked at together.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'a> {
+    folder: Option<FolderId>,
+    fingerprint: &'a Fingerprint,
+    wire_size: u64,
+    internal_date: i64,
+}
+
+fn by_fingerprint(
+    trees: &Trees,
+    round: Round,
+    arrivals: &[&Row],
+    pairs: &mut Pairs,
+    wants: &mut BTreeSet<RowId>,
+) {
+    let candidates = candidates(trees, round, pairs);
+    if candidates.is_empty() {
+        return;
+    }
+    let key = |folder: FolderId, identity| {
+        let i: &Identity = identity;
+        Key {
+            folder: round.same_folder().then_some(folder),
+            fingerprint: &i.fingerprint,
+            wire_size: if trees.sizes_lie { 0 } else { i.wire_size },
+            internal_date: 0,
+        }
+    };
+    let mut groups: BTreeMap<Key<'_>, (Vec<&Row>, Vec<&Candidate<'_>>)> = BTreeMap::new();
+    for c in &candidates {
+        groups.entry(key(c.folder, c.identity)).or_default().1.push(c);
+    }
+    for a in arrivals.iter().filter(|a| !pairs.by_arrival.contains_key(&a.id)) {
+        if let Some(g) = groups.get_mut(&key(a.folder, &a.identity)) {
+            g.0.push(a);
+        }
+    }
+    for (key, (arrived, known)) in groups {
+        match (arrived.as_slice(), known.as_slice()) {
+            ([], _) => {}
+            ([a], [c]) if proves(trees, round, &key, a, c) => pairs.join(a.id, c.known),
+            _ => by_content(&arrived, &known, pairs, wants),
+        }
+    }
+}
+
+/// Whether Message-ID, Date and size, unique on both sides, are enough.
+fn proves(trees: &Trees, round: Round, key: &Key<'_>, a: &Row, c: &Candidate<'_>) -> bool {
+    let draft = c.draft
+        || a.remote.has(SystemFlags::DRAFT)
+        || [a.folder, c.folder]
+            .iter()
+            .any(|f| trees.folders.get(f).is_some_and(super::Folder::is_drafts));
+    let moved_alike =
+        round != Round::Vanished || a.identity.internal_date == c.identity.internal_date;
+    let contradicted =
+        c.exact && matches!((a.identity.content, c.identity.content), (Some(x), Some(y)) if x != y);
+    key.fingerprint.is_complete() && !draft && moved_alike && !contradicted
+}
+
+/// Settles a group by the bytes. Equal copies pair by multiplicity.
+fn by_content(
+    arrived: &[&Row],
+    known: &[&Candidate<'_>],
+    pairs: &mut Pairs,
+    wants: &mut BTreeSet<RowId>,
+) {
+    let mut left: BTreeMap<ContentHash, Vec<&Candidate<'_>>> = BTreeMap::new();
+    for c in known {
+        if let (Some(h), true) = (c.identity.content, c.exact) {
+            left.entry(h).or_default().push(c);
+        }
+    }
+    if left.is_empty() {
+        return;
+    }
+    for a in arrived {
+        let Some(h) = a.identity.content else {
+            wants.insert(a.id);
+            continue;
+        };
+        // the same folder first, then in the order of the ledger
+        let Some(cs) = left.get_mut(&h) else { continue };
+        let at = cs.iter().position(|c| c.folder == a.folder).unwrap_or(0);
+        if at < cs.len() {
+            pairs.join(a.id, cs.remove(at).known);
+        }
+    }
+}
+
+/// In a first pass, a Message-ID and Date that stand once on each side of a folder pair without
+/// the size: other programs add headers to what they store.
+fn without_size(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs, wants: &BTreeSet<RowId>) {
+    let mut groups: BTreeMap<(FolderId, &Fingerprint), Alike<'_>> = BTreeMap::new();
+    let draft = |folder: &FolderId, flagged: bool| {
+        flagged || trees.folders.get(folder).is_some_and(super::Folder::is_drafts)
+    };
+    for (id, f) in &trees.files {
+        if f.identity.fingerprint.is_complete()
+            && !pairs.files.contains(id)
+            && !draft(&f.folder, f.flags.has(SystemFlags::DRAFT))
+        {
+            groups.entry((f.folder, &f.identity.fingerprint)).or_default().1.push(*id);
+        }
+    }
+    for a in arrivals {
+        if !pairs.by_arrival.contains_key(&a.id)
+            && !wants.contains(&a.id)
+            && !draft(&a.folder, a.remote.has(SystemFlags::DRAFT))
+            && let Some(g) = groups.get_mut(&(a.folder, &a.identity.fingerprint))
+        {
+            g.0.push(a);
+        }
+    }
+    for (arrived, files) in groups.into_values() {
+        if let ([a], [f]) = (arrived.as_slice(), files.as_slice()) {
+            // a hash that is known to differ ties nothing together
+            pairs.join(a.id, Known::File(*f, false));
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! What should have become of every message, said from the ghosts: where each stood before and
+//! after the perturbation, and what the policy is. Knows nothing of plans, rows being paired, UIDs
+//! or hashes; this is section 4 of the design, written a second time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mailkeep::model::{BaseName, Flags, FolderName, SpecialUse, State, SystemFlags};
+use mailkeep::policy::decide::Side;
+use mailkeep::policy::{FolderPolicy, LocalDelete, Policy, RemoteDelete};
+
+use super::world::{Cid, Ghost, World};
+
+/// Where a message stands.
+#[derive(Debug, Clone, Default)]
+pub struct Spot {
+    /// Folder, UIDVALIDITY, UID, flags, bytes.
+    pub server: Vec<(FolderName, u32, u32, Flags, Cid)>,
+    /// Folder, base name, flags, bytes.
+    pub local: Vec<(FolderName, BaseName, Flags, Cid)>,
+}
+
+impl Spot {
+    fn cid(&self) -> Option<Cid> {
+        self.server.first().map(|s| s.4).or(self.local.first().map(|l| l.3))
+    }
+}
+
+/// Every message.
+pub fn spots(w: &World) -> BTreeMap<Ghost, Spot> {
+    let mut out: BTreeMap<Ghost, Spot> = BTreeMap::new();
+    for (n, b) in &w.server {
+        for (uid, m) in &b.mails {
+            let at = (n.clone(), b.validity, *uid, m.flags.clone(), m.cid);
+            out.entry(m.ghost).or_default().server.push(at);
+        }
+    }
+    for (n, d) in &w.disk {
+        for (base, f) in d {
+            let at = (n.clone(), base.clone(), f.flags.clone(), f.cid);
+            out.entry(f.ghost).or_default().local.push(at);
+        }
+    }
+    out
+}
+
+/// The state of affairs that a pass begins with.
+pub struct Check<'a> {
+    /// As both sides agreed last.
+    pub before: &'a World,
+    /// As the perturbation left it.
+    pub perturbed: &'a World,
+    pub policy: &'a Policy,
+    /// The ledger went, too.
+    pub lost_ledger: bool,
+}
+
+/// What should have become of one message.
+#[derive(Debug, Clone, PartialEq)]
+struct Want {
+    server: Vec<FolderName>,
+    local: Vec<FolderName>,
+    flags: Option<Flags>,
+    /// Its bytes may have been written into the Maildir.
+    fetched: bool,
+}
+
+/// A deletion that the brake may hold, and what is then left.
+struct Deletion {
+    side: Side,
+    folder: FolderName,
+    held: Want,
+}
+
+impl Check<'_> {
+    fn special(&self, name: &FolderName) -> Option<SpecialUse> {
+        let of = |w: &World| w.server.get(name).and_then(|b| b.special);
+        of(self.perturbed).or(of(self.before))
+    }
+
+    fn policy(&self, name: &FolderName) -> FolderPolicy {
+        self.policy.of(name, self.special(name))
+    }
+
+    fn trash(&self) -> Option<&FolderName> {
+        let mut boxes = self.perturbed.server.iter();
+        boxes.find(|(_, b)| b.special == Some(SpecialUse::Trash)).map(|(n, _)| n)
+    }
+
+    fn new_epoch(&self, name: &FolderName) -> bool {
+        let validity = |w: &World| w.server.get(name).map(|b| b.validity);
+        validity(self.perturbed).is_some_and(|v| validity(self.before) != Some(v))
+    }
+
+    /// Whether the messages of this folder came there from one that keeps.
+    fn keeps(&self, ghost: Ghost) -> bool {
+        let w = self.before;
+        w.ledger.rows.values().any(|r| {
+            r.keeps
+                && (w.mail(r.folder, r.uid).is_some_and(|m| m.ghost == ghost)
+                    || w.row_file(r).is_some_and(|f| f.ghost == ghost))
+        })
+    }
+
+    /// What the tables of the design say of one message.
+    fn want(&self, ghost: Ghost, was: &Spot, is: &Spot) -> (Want, Option<Deletion>) {
+        let server = is.server.first();
+        let local = is.local.first();
+        let at_server = server.map(|s| s.0.clone());
+        let at_local = local.map(|l| l.0.clone());
+        let mut want = Want {
+            server: at_server.iter().cloned().collect(),
+            local: at_local.iter().cloned().collect(),
+            flags: None,
+            fetched: false,
+        };
+        if self.lost_ledger {
+            self.lost(&mut want, is);
+            return (want, None);
+        }
+        let both = |want: &mut Want, f: &FolderName| {
+            want.server = vec![f.clone()];
+            want.local = vec![f.clone()];
+        };
+        let nowhere = |want: &mut Want| {
+            want.server.clear();
+            want.local.clear();
+        };
+        // where the server has it elsewhere, the file's place wins, if we may say so
+        let meet = |want: &mut Want, y: &FolderName| {
+            let same = at_server.as_ref() == Some(y);
+            if same || !self.policy.read_only {
+                both(want, y);
+            }
+        };
+        match (was.server.first(), was.local.first()) {
+            (Some(s), Some(l)) => {
+                let origin = &s.0;
+                let renumbered = server.map(|x| (&x.0, x.1, x.2)) != Some((&s.0, s.1, s.2));
+                want.flags = match (server, local) {
+                    (Some(x), Some(y)) => Some(Flags::merge(&s.3, &x.3, &y.2)),
+                    _ => None,
+                };
+                let moved_here = at_local.as_ref().filter(|y| **y != l.0);
+                match (server, &at_local) {
+                    (Some(x), Some(_)) if moved_here.is_none() && renumbered => {
+                        both(&mut want, &x.0);
+                    }
+                    (Some(_), Some(y)) => meet(&mut want, y),
+                    (Some(x), None) if renumbered => {
+                        // deleted here, moved there
+                        if self.policy(&x.0).local_delete != LocalDelete::Keep
+                            && !self.policy.read_only
+                        {
+                            both(&mut want, &x.0);
+                            want.fetched = true;
+                        }
+                    }
+                    (Some(_), None) => return self.deleted_here(origin, want),
+                    (None, Some(y)) if moved_here.is_some() => want.local = vec![y.clone()],
+                    (None, Some(_)) => {
+                        // a file renamed where it stands counts as moved: the safe side
+                        let renamed = is.local.first().map(|y| &y.1) != Some(&l.1);
+                        let keep = self.new_epoch(origin)
+                            || self.keeps(ghost)
+                            || renamed
+                            || self.policy(origin).remote_delete == RemoteDelete::Keep;
+                        if !keep {
+                            let held = want.clone();
+                            nowhere(&mut want);
+                            let folder = origin.clone();
+                            return (want, Some(Deletion { side: Side::Here, folder, held }));
+                        }
+                    }
+                    (None, None) => {}
+                }
+            }
+            // kept
+            (None, Some(l)) => match (&at_server, &at_local) {
+                (Some(x), None) => {
+                    both(&mut want, x);
+                    want.fetched = true;
+                }
+                (Some(x), Some(y)) if *y == l.0 => both(&mut want, x),
+                (Some(_), Some(y)) => meet(&mut want, y),
+                (None, _) => {}
+            },
+            // absent
+            (Some(_), None) => match (&at_server, &at_local) {
+                (Some(_), Some(y)) => meet(&mut want, y),
+                _ => {}
+            },
+            // new
+            (None, None) => match (&at_server, &at_local) {
+                (Some(x), None) => {
+                    both(&mut want, x);
+                    want.fetched = true;
+                }
+                (None, Some(y)) => {
+                    if self.policy(y).upload && !self.policy.read_only {
+                        both(&mut want, y);
+                    }
+                }
+                (Some(x), Some(y)) => {
+                    let same_bytes = server.map(|x| x.4) == local.map(|y| y.3);
+                    if x != y || !same_bytes {
+                        // nobody saw that they are one
+                        want.local = vec![x.clone(), y.clone()];
+                        want.local.sort();
+                        if self.policy(y).upload && !self.policy.read_only {
+                            want.server = want.local.clone();
+                        }
+                        want.fetched = true;
+                        return (want, None);
+                    }
+                }
+                _ => {}
+            },
+        }
+        if want.flags.is_none() {
+            want.flags = match (server, local) {
+                (Some(x), Some(y)) => Some(Flags::unite(&x.3, &y.2)),
+                (Some(x), None) => Some(x.3.clone()),
+                (None, Some(y)) => Some(y.2.clone()),
+                (None, None) => None,
+            };
+        }
+        (want, None)
+    }
+
+    fn deleted_here(&self, origin: &FolderName, mut want: Want) -> (Want, Option<Deletion>) {
+        let delete = self.policy(origin).local_delete;
+        if self.policy.read_only || delete == LocalDelete::Keep {
+            return (want, None);
+        }
+        let held = want.clone();
+        let trashed = self.special(origin) == Some(SpecialUse::Trash);
+        if delete == LocalDelete::Mirror || trashed {
+            want.server.clear();
+        } else if let Some(t) = self.trash() {
+            want.server = vec![t.clone()];
+            want.local = vec![t.clone()];
+            want.fetched = true;
+        } else {
+            return (held, None);
+        }
+        (want, Some(Deletion { side: Side::There, folder: origin.clone(), held }))
+    }
+
+    fn lost(&self, want: &mut Want, is: &Spot) {
+        match (is.server.first(), is.local.first()) {
+            (Some(x), Some(y)) => {
+                want.flags = Some(Flags::unite(&x.3, &y.2));
+                want.local = vec![x.0.clone()];
+                if x.4 != y.3 && x.0 != y.0 {
+                    // nothing ties the two together but the Message-ID
+                    want.local = vec![x.0.clone(), y.0.clone()];
+                    want.flags = None;
+                    want.fetched = true;
+                }
+            }
+            (Some(x), None) => {
+                want.local = vec![x.0.clone()];
+                want.flags = Some(x.3.clone());
+                want.fetched = true;
+            }
+            _ => {}
+        }
+        want.local.sort();
+    }
+
+    /// Whether `after` is what should have become of it all.
+    pub fn check(&self, after: &World) -> Result<(), String> {
+        let (was, is, now) = (spots(self.before), spots(self.perturbed), spots(after));
+        let none = Spot::default();
+        let ghosts: BTreeSet<Ghost> = was.keys().chain(is.keys()).copied().collect();
+        if let Some(g) = now.keys().find(|g| !ghosts.contains(g)) {
+            return Err(format!("message {g} out of nowhere: {:?}", now[g]));
+        }
+        // messages of the same class can stand for one another
+        let mut classes: BTreeMap<usize, Vec<Ghost>> = BTreeMap::new();
+        let mut wants = BTreeMap::new();
+        let mut deletions = Vec::new();
+        for g in &ghosts {
+            let (a, b) = (was.get(g).unwrap_or(&none), is.get(g).unwrap_or(&none));
+            let cid = a.cid().or(b.cid()).ok_or("a message without bytes")?;
+            classes.entry(self.perturbed.class(cid)).or_default().push(*g);
+            let (want, deletion) = self.want(*g, a, b);
+            wants.insert(*g, want);
+            deletions.extend(deletion.map(|d| (*g, d)));
+        }
+        self.brake(deletions, &mut wants);
+        for (class, ghosts) in &classes {
+            if let [g] = ghosts.as_slice() {
+                self.single(*g, &wants[g], now.get(g).unwrap_or(&none), after)?;
+            } else {
+                self.several(*class, ghosts, &wants, &was, &is, &now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the brake holds is left as it is.
+    fn brake(&self, deletions: Vec<(Ghost, Deletion)>, wants: &mut BTreeMap<Ghost, Want>) {
+        let b = self.policy.brake;
+        let size = |f: &FolderName| {
+            let l = &self.before.ledger;
+            l.sizes.iter().filter(|(id, _)| l.folders[id].name == *f).map(|(_, n)| *n).sum::<u64>()
+        };
+        let whole: u64 = self.before.ledger.sizes.values().sum();
+        let over =
+            |n: u64, of: u64| n > u64::from(b.messages) && n * 100 > u64::from(b.percent) * of;
+        for (g, d) in &deletions {
+            let of_side = || deletions.iter().filter(|(_, x)| x.side == d.side);
+            let here = of_side().filter(|(_, x)| x.folder == d.folder).count() as u64;
+            let all = of_side().count() as u64;
+            if over(here, size(&d.folder)) || over(all, whole) {
+                wants.insert(*g, d.held.clone());
+            }
+        }
+    }
+
+    /// A message that no other resembles: exactly what the tables say.
+    fn single(&self, g: Ghost, want: &Want, now: &Spot, after: &World) -> Result<(), String> {
+        let mut server: Vec<FolderName> = now.server.iter().map(|s| s.0.clone()).collect();
+        server.sort();
+        let mut local: Vec<FolderName> = now.local.iter().map(|l| l.0.clone()).collect();
+        local.sort();
+        if server != want.server || local != want.local {
+            return Err(format!("message {g}: want {want:?}, have {now:?}"));
+        }
+        let fetched = after.downloads.iter().filter(|x| **x == g).count()
+            - self.before.downloads.iter().filter(|x| **x == g).count();
+        if fetched > usize::from(want.fetched) {
+            return Err(format!("message {g} fetched {fetched} times; want {want:?}"));
+        }
+        let drafts = SystemFlags::DELETED;
+        let Some(flags) = &want.flags else { return Ok(()) };
+        let flags = flags.clone().without(drafts);
+        for l in &now.local {
+            if l.2 != flags {
+                return Err(format!("message {g}: flags {} here, want {flags}", l.2));
+            }
+        }
+        for s in &now.server {
+            if s.3 != flags && !self.policy.read_only && !now.local.is_empty() {
+                return Err(format!("message {g}: flags {} there, want {flags}", s.3));
+            }
+        }
+        Ok(())
+    }
+
+    /// Equal messages. Which of them is which nobody can say; but none may be lost, and never may
+    /// there be more than there should.
+    fn several(
+        &self,
+        class: usize,
+        ghosts: &[Ghost],
+        wants: &BTreeMap<Ghost, Want>,
+        was: &BTreeMap<Ghost, Spot>,
+        is: &BTreeMap<Ghost, Spot>,
+        now: &BTreeMap<Ghost, Spot>,
+    ) -> Result<(), String> {
+        let count = |side: fn(&Spot) -> usize, of: &BTreeMap<Ghost, Spot>| -> usize {
+            ghosts.iter().filter_map(|g| of.get(g)).map(side).sum()
+        };
+        let there = count(|s| s.server.len(), now);
+        let here = count(|s| s.local.len(), now);
+        let want_there: usize = ghosts.iter().map(|g| wants[g].server.len()).sum();
+        let want_here: usize = ghosts.iter().map(|g| wants[g].local.len()).sum();
+        let say = |what: &str| {
+            let now: Vec<_> = ghosts.iter().filter_map(|g| now.get(g)).collect();
+            Err(format!(
+                "class {class} {what}: want {want_there} there and {want_here} here, have \
+                 {there} and {here}: {now:?}"
+            ))
+        };
+        // one that went and an equal one that came are one that was moved: what the other side has
+        // of the one that went is not deleted then
+        let file = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| {
+            let spot = of.get(g)?.local.first()?;
+            Some(format!("{:?}", (&spot.0, &spot.1)))
+        };
+        let mail = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| {
+            let spot = of.get(g)?.server.first()?;
+            Some(format!("{:?}", (&spot.0, spot.1, spot.2)))
+        };
+        let crossed = |at: &dyn Fn(&BTreeMap<Ghost, Spot>, &Ghost) -> Option<String>| {
+            let went = ghosts.iter().filter(|g| at(was, g).is_some() && at(is, g).is_none());
+            let came = ghosts.iter().filter(|g| at(is, g).is_some() && at(was, g) != at(is, g));
+            went.count().min(came.count())
+        };
+        if there > want_there + crossed(&file) || here > want_here + crossed(&mail) {
+            return say("doubled");
+        }
+        if there + here == 0 && want_there + want_here > 0 {
+            return say("lost");
+        }
+        // where nothing came and nothing went, none may be missing
+        let full = |s: Option<&Spot>| s.is_some_and(|s| s.server.len() == 1 && s.local.len() == 1);
+        let loose = ghosts.iter().filter(|g| !full(was.get(g)) || !full(is.get(g))).count();
+        if there + loose < want_there || here + loose < want_here {
+            return say("thinned out");
+        }
+        Ok(())
+    }
+}
+
+/// What a killed and resumed run must have in common with one that went through: folders, bytes,
+/// flags and states, but neither UIDs nor base names.
+pub fn summary(w: &World) -> Vec<String> {
+    let mut out = Vec::new();
+    for (n, b) in &w.server {
+        out.push(format!("there {n}"));
+        out.extend(b.mails.values().map(|m| format!("there {n}: {} {}", m.cid, m.flags)));
+    }
+    for (n, d) in &w.disk {
+        out.push(format!("here {n}"));
+        out.extend(d.values().map(|f| format!("here {n}: {} {}", f.cid, f.flags)));
+    }
+    for r in w.ledger.rows.values() {
+        let hash = r.identity.content;
+        let what = (r.state, w.name(r.folder), hash, r.gone, r.keeps, r.agreed.to_text());
+        out.push(format!("row {what:?}"));
+    }
+    out.sort();
+    out
+}
+
+/// What must hold of every ledger after a pass: each row where it says it is.
+pub fn ledger_is_true(w: &World) -> Result<(), String> {
+    for r in w.ledger.rows.values() {
+        let (mail, file) = (w.mail(r.folder, r.uid), w.row_file(r));
+        let fine = match r.state {
+            State::Kept => r.uid.is_none() && file.is_some(),
+            State::Absent => mail.is_some() && r.place.is_none(),
+            // held or waiting rows may miss a side
+            State::Synced => mail.is_some() || file.is_some() || r.gone.is_some(),
+            State::Pending => mail.is_some(),
+        };
+        if !fine {
+            return Err(format!("the ledger says {r:?}, but there: {mail:?}, here: {file:?}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,523 @@
+//! One seed makes every choice: the world that both sides agree on, the policy, and what happens
+//! on either side. An operation is a kind and three numbers that are taken modulo what there is, so
+//! that any list of operations can be carried out, and a failing list made shorter.
+
+use mailkeep::model::{Flags, FolderName, Gone, ServerId, SpecialUse, State, SystemFlags};
+use mailkeep::policy::{Brake, FolderPattern, LocalDelete, Policy, RemoteDelete, Rule};
+
+use super::world::{Cid, File, Ghost, Mail, World, flags, folder};
+
+/// SplitMix64.
+#[derive(Debug, Clone)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len())]
+    }
+}
+
+/// What may happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Arrive,
+    ArriveEqual,
+    Expunge,
+    MoveThere,
+    CopyThere,
+    FlagThere,
+    CreateThere,
+    DeleteFolderThere,
+    RenameFolderThere,
+    NewEpoch,
+    NewEpochs,
+    DeleteHere,
+    MoveHere,
+    RewriteHere,
+    CopyHere,
+    AppearHere,
+    EditDraft,
+    FlagHere,
+    PutBack,
+    RenameFolderHere,
+    DeleteFolderHere,
+    ArriveAgain,
+    AppearBoth,
+    RenameHere,
+}
+
+use Kind::*;
+
+const KINDS: [Kind; 33] = [
+    Arrive,
+    Arrive,
+    ArriveEqual,
+    Expunge,
+    Expunge,
+    Expunge,
+    MoveThere,
+    MoveThere,
+    MoveThere,
+    CopyThere,
+    FlagThere,
+    FlagThere,
+    CreateThere,
+    DeleteFolderThere,
+    RenameFolderThere,
+    NewEpoch,
+    NewEpochs,
+    DeleteHere,
+    DeleteHere,
+    DeleteHere,
+    MoveHere,
+    MoveHere,
+    RewriteHere,
+    CopyHere,
+    AppearHere,
+    EditDraft,
+    FlagHere,
+    PutBack,
+    RenameFolderHere,
+    DeleteFolderHere,
+    ArriveAgain,
+    AppearBoth,
+    RenameHere,
+];
+
+/// Something that happens.
+#[derive(Debug, Clone, Copy)]
+pub struct Op {
+    pub kind: Kind,
+    pub a: usize,
+    pub b: usize,
+    pub c: usize,
+}
+
+/// A test case.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub seed: u64,
+    pub ops: Vec<Op>,
+    /// The ledger goes, too.
+    pub lost_ledger: bool,
+    /// The first pass could not observe everything.
+    pub incomplete: bool,
+    /// Equal copies.
+    pub copies: bool,
+    pub policy: Policy,
+}
+
+pub fn op(rng: &mut Rng) -> Op {
+    let kind = *rng.pick(&KINDS);
+    Op { kind, a: rng.below(1 << 20), b: rng.below(1 << 20), c: rng.below(1 << 20) }
+}
+
+pub fn case(seed: u64) -> (World, Case) {
+    let mut rng = Rng(seed);
+    let copies = rng.chance(60);
+    let lost_ledger = rng.chance(20);
+    let policy = policy(&mut rng);
+    let w = world(&mut rng, copies);
+    let n = 1 + rng.below(8);
+    let ops = (0..n).map(|_| op(&mut rng)).collect();
+    let mut case = Case { seed, ops, lost_ledger, incomplete: rng.chance(15), copies, policy };
+    // which of several equal copies the brake counts cannot be said without pairing
+    if !copies && rng.chance(40) {
+        case.policy.brake =
+            Brake { percent: *rng.pick(&[0, 10, 30, 60]), messages: rng.below(3) as u32 };
+    }
+    (w, case)
+}
+
+fn policy(rng: &mut Rng) -> Policy {
+    let remote = |rng: &mut Rng| *rng.pick(&[RemoteDelete::Keep, RemoteDelete::Mirror]);
+    let local =
+        |rng: &mut Rng| *rng.pick(&[LocalDelete::Trash, LocalDelete::Mirror, LocalDelete::Keep]);
+    let mut p = Policy {
+        remote_delete: remote(rng),
+        local_delete: local(rng),
+        upload: rng.chance(80),
+        read_only: rng.chance(12),
+        brake: Brake { percent: 100, messages: 1000 },
+        ..Policy::default()
+    };
+    for _ in 0..rng.below(3) {
+        let which = *rng.pick(&["\\Trash", "\\Junk", "INBOX", "Work*", "Archive"]);
+        p.rules.push(Rule {
+            folders: vec![FolderPattern::parse(which).unwrap()],
+            remote_delete: rng.chance(60).then(|| remote(rng)),
+            local_delete: rng.chance(60).then(|| local(rng)),
+            upload: rng.chance(20).then(|| rng.chance(50)),
+        });
+    }
+    p
+}
+
+const FOLDERS: [(&str, Option<SpecialUse>); 6] = [
+    ("INBOX", None),
+    ("Archive", None),
+    ("Work/2024", None),
+    ("Drafts", Some(SpecialUse::Drafts)),
+    ("Junk", Some(SpecialUse::Junk)),
+    ("Trash", Some(SpecialUse::Trash)),
+];
+
+fn new_content(w: &mut World, rng: &mut Rng) -> Cid {
+    let n = w.contents.len();
+    match rng.below(10) {
+        // no Message-ID, and a size that others share
+        0 => w.content("", &format!("date {n}"), 2000),
+        1 => w.content("", "", 2000),
+        // a Message-ID that others have
+        2 if n > 0 => {
+            let id = w.contents[rng.below(n)].message_id.clone();
+            w.content(&id, &format!("date {n}"), 2000)
+        }
+        _ => w.content(&format!("<{n}@x>"), &format!("date {n}"), 1000 + rng.below(3) as u64),
+    }
+}
+
+fn some_flags(rng: &mut Rng) -> String {
+    let all = ["\\Seen", "\\Flagged", "\\Answered", "todo"];
+    let some: Vec<&str> = all.into_iter().filter(|_| rng.chance(30)).collect();
+    some.join(" ")
+}
+
+fn world(rng: &mut Rng, copies: bool) -> World {
+    let mut w = World { streams: rng.chance(50), sizes_lie: rng.chance(10), ..World::default() };
+    let has_ids = rng.chance(30);
+    let has_trash = rng.chance(85);
+    for (name, special) in FOLDERS {
+        if has_trash || name != "Trash" {
+            w.settle_folder(name, special);
+        }
+    }
+    let folders: Vec<&str> =
+        FOLDERS.iter().map(|f| f.0).filter(|f| has_trash || *f != "Trash").collect();
+    for _ in 0..2 + rng.below(10) {
+        let cid = if copies && !w.contents.is_empty() && rng.chance(40) {
+            rng.below(w.contents.len())
+        } else {
+            new_content(&mut w, rng)
+        };
+        let at = if rng.chance(40) { "INBOX" } else { *rng.pick(&folders) };
+        let state = *rng.pick(&[
+            State::Synced,
+            State::Synced,
+            State::Synced,
+            State::Synced,
+            State::Synced,
+            State::Kept,
+            State::Absent,
+        ]);
+        let mut names = some_flags(rng);
+        if at == "Drafts" {
+            names.push_str(" \\Draft");
+        }
+        let base = if rng.chance(25) { w.foreign_base() } else { w.our_base() };
+        let id = w.settle_as(at, state, cid, &names, base);
+        let keeps = at == "Trash" && rng.chance(50);
+        let server_id = has_ids.then(|| ServerId(format!("id{}", id.0).into()));
+        let row = w.ledger.rows.get_mut(&id).unwrap();
+        row.keeps = keeps;
+        let uid = row.uid;
+        if let Some(uid) = uid {
+            row.identity.server_id = server_id.clone();
+            let mail = w.server.get_mut(&folder(at)).unwrap().mails.get_mut(&uid.get()).unwrap();
+            mail.server_id = server_id;
+        }
+    }
+    w
+}
+
+type At<K> = (FolderName, K);
+
+fn mails(w: &World) -> Vec<At<u32>> {
+    let of = |(n, b): (&FolderName, &super::world::Mailbox)| {
+        b.mails.keys().map(|u| (n.clone(), *u)).collect::<Vec<_>>()
+    };
+    w.server.iter().flat_map(of).collect()
+}
+
+fn files(w: &World) -> Vec<At<mailkeep::model::BaseName>> {
+    let of =
+        |(n, d): (&FolderName, &std::collections::BTreeMap<mailkeep::model::BaseName, File>)| {
+            d.keys().map(|b| (n.clone(), b.clone())).collect::<Vec<_>>()
+        };
+    w.disk.iter().flat_map(of).collect()
+}
+
+fn take<T>(of: Vec<T>, n: usize) -> Option<T> {
+    let len = of.len();
+    of.into_iter().nth(n.checked_rem(len)?)
+}
+
+fn is_drafts(n: &FolderName) -> bool {
+    n.to_text().contains("Drafts")
+}
+
+fn toggle(f: &Flags, n: usize) -> Flags {
+    let one = flags(["\\Seen", "\\Flagged", "$Forwarded", "todo"][n % 4]);
+    if one.minus(f).is_empty() { f.minus(&one) } else { f.union(&one) }
+}
+
+/// Does it; what there is nothing to do to is left alone.
+pub fn perturb(w: &mut World, case: &Case) {
+    for op in &case.ops {
+        // each operation brings its own randomness, so that leaving one out changes no other
+        let mut rng = Rng(op.c as u64);
+        let _ = one(w, case, *op, &mut rng);
+    }
+    if case.lost_ledger {
+        w.lose_ledger();
+    }
+}
+
+fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
+    let server_folder = |w: &World, n| take(w.server.keys().cloned().collect::<Vec<_>>(), n);
+    let disk_folder = |w: &World, n| take(w.disk.keys().cloned().collect::<Vec<_>>(), n);
+    match op.kind {
+        Arrive => {
+            let cid = new_content(w, rng);
+            let at = server_folder(w, op.a)?;
+            arrive(w, &at, cid, rng);
+        }
+        ArriveEqual => {
+            let cid = op.b.checked_rem(w.contents.len()).filter(|_| case.copies)?;
+            let at = server_folder(w, op.a)?;
+            arrive(w, &at, cid, rng);
+        }
+        Expunge => {
+            let (f, uid) = take(mails(w), op.a)?;
+            w.server.get_mut(&f)?.mails.remove(&uid);
+        }
+        MoveThere => {
+            let (f, uid) = take(mails(w), op.a)?;
+            let to = server_folder(w, op.b)?;
+            let mut mail = w.server.get_mut(&f)?.mails.remove(&uid)?;
+            if op.c % 4 == 0 {
+                mail.server_id = mail.server_id.map(|i| ServerId(format!("{}'", i.0).into()));
+            }
+            if op.c % 5 == 0 {
+                mail.date += 1; // a client that moves by APPEND
+            }
+            w.put_mail(&to, mail);
+        }
+        CopyThere => {
+            let (f, uid) = take(mails(w), op.a).filter(|_| case.copies)?;
+            let to = server_folder(w, op.b)?;
+            let mail = w.server[&f].mails[&uid].clone();
+            let ghost = w.fresh();
+            w.put_mail(&to, Mail { ghost, ..mail });
+        }
+        FlagThere => {
+            let (f, uid) = take(mails(w), op.a)?;
+            let mail = w.server.get_mut(&f)?.mails.get_mut(&uid)?;
+            mail.flags = toggle(&mail.flags, op.b);
+        }
+        CreateThere => {
+            let name = folder(["New", "New/Deep", "Work/2025"][op.a % 3]);
+            w.add_mailbox(&name, None);
+        }
+        DeleteFolderThere => {
+            let f = server_folder(w, op.a).filter(|f| !f.is_inbox())?;
+            w.server.remove(&f);
+        }
+        RenameFolderThere => {
+            let f = server_folder(w, op.a).filter(|f| !f.is_inbox())?;
+            let to = folder(&format!("Renamed/{}", f.to_text()));
+            if !w.server.contains_key(&to) {
+                let mut b = w.server.remove(&f)?;
+                if op.b % 2 == 0 {
+                    b.validity = 5000 + w.fresh();
+                }
+                w.server.insert(to, b);
+            }
+        }
+        NewEpoch => {
+            let f = server_folder(w, op.a)?;
+            epoch(w, &f);
+        }
+        NewEpochs => {
+            for f in w.server.keys().cloned().collect::<Vec<_>>() {
+                epoch(w, &f);
+            }
+        }
+        DeleteHere => {
+            let (f, base) = take(files(w), op.a)?;
+            w.disk.get_mut(&f)?.remove(&base);
+        }
+        MoveHere | RenameHere => {
+            let (f, base) = take(files(w), op.a)?;
+            let to = if op.kind == MoveHere { disk_folder(w, op.b)? } else { f.clone() };
+            let base_there = if op.kind == RenameHere || op.c % 3 == 0 {
+                w.foreign_base()
+            } else {
+                base.clone()
+            };
+            let file = w.disk.get_mut(&f)?.remove(&base)?;
+            w.put_file(&to, base_there, file);
+        }
+        RewriteHere => {
+            let (f, base) = take(files(w), op.a)?;
+            let to = disk_folder(w, op.b)?;
+            let mut file = w.disk[&f][&base].clone();
+            // only bytes that differ in what a reader may write are the same message, and only
+            // where Message-ID and Date say so can a server's UIDs be new as well
+            let alone = files(w)
+                .iter()
+                .filter(|(f, b)| w.class(w.disk[f][b].cid) == w.class(file.cid))
+                .count()
+                == 1
+                && mails(w)
+                    .iter()
+                    .filter(|(f, u)| w.class(w.server[f].mails[u].cid) == w.class(file.cid))
+                    .count()
+                    <= 1;
+            let id = &w.contents[file.cid].message_id;
+            let same_id = w.contents.iter().filter(|c| c.message_id == *id).count();
+            let draft = is_drafts(&f) || is_drafts(&to) || file.flags.has(SystemFlags::DRAFT);
+            if alone && !id.is_empty() && same_id == 1 && !draft && !w.sizes_lie {
+                file.cid = w.touched(file.cid);
+            }
+            w.disk.get_mut(&f)?.remove(&base);
+            file.flags = toggle(&file.flags, op.c);
+            let base = w.foreign_base();
+            w.put_file(&to, base, file);
+        }
+        CopyHere => {
+            let (f, base) = take(files(w), op.a).filter(|_| case.copies)?;
+            let to = disk_folder(w, op.b)?;
+            let ghost = w.fresh();
+            let file = File { ghost, ..w.disk[&f][&base].clone() };
+            let base = if to == f || op.c % 2 == 0 { w.foreign_base() } else { base };
+            w.put_file(&to, base, file);
+        }
+        AppearHere => {
+            let cid = new_content(w, rng);
+            let at = disk_folder(w, op.a)?;
+            let ghost = w.fresh();
+            appear(w, &at, cid, ghost, rng);
+        }
+        EditDraft => {
+            let drafts: Vec<_> = files(w).into_iter().filter(|(f, _)| is_drafts(f)).collect();
+            let (f, base) = take(drafts, op.a)?;
+            let old = w.disk.get_mut(&f)?.remove(&base)?;
+            let c = w.contents[old.cid].clone();
+            let cid = w.content(&c.message_id, &c.date, c.size);
+            let (ghost, base) = (w.fresh(), w.foreign_base());
+            w.put_file(&f, base, File { cid, ghost, ..old });
+        }
+        FlagHere => {
+            let (f, base) = take(files(w), op.a)?;
+            let file = w.disk.get_mut(&f)?.get_mut(&base)?;
+            file.flags = toggle(&file.flags, op.b);
+        }
+        PutBack => {
+            let absent = of_state(w, State::Absent);
+            let (ghost, cid) = take(absent, op.a)?;
+            if !files(w).iter().any(|(f, b)| w.disk[f][b].ghost == ghost) {
+                let at = disk_folder(w, op.b)?;
+                appear(w, &at, cid, ghost, rng);
+            }
+        }
+        RenameFolderHere => {
+            let f = disk_folder(w, op.a).filter(|f| !f.is_inbox() && !is_drafts(f))?;
+            let to = folder(&format!("Local/{}", f.to_text()));
+            if !w.disk.contains_key(&to) {
+                let d = w.disk.remove(&f)?;
+                w.disk.insert(to, d);
+            }
+        }
+        DeleteFolderHere => {
+            let f = disk_folder(w, op.a).filter(|f| !f.is_inbox())?;
+            w.disk.remove(&f);
+        }
+        ArriveAgain => {
+            let kept = of_state(w, State::Kept);
+            let (ghost, cid) = take(kept, op.a)?;
+            if !mails(w).iter().any(|(f, u)| w.server[f].mails[u].ghost == ghost) {
+                let at = server_folder(w, op.b)?;
+                arrive_as(w, &at, cid, ghost, rng);
+            }
+        }
+        AppearBoth => {
+            let at = server_folder(w, op.a).filter(|f| w.disk.contains_key(f))?;
+            let cid = new_content(w, rng);
+            let ghost = arrive(w, &at, cid, rng);
+            appear(w, &at, cid, ghost, rng);
+        }
+    }
+    Some(())
+}
+
+fn epoch(w: &mut World, f: &FolderName) {
+    let n = w.fresh();
+    if let Some(b) = w.server.get_mut(f) {
+        b.validity = 9000 + n;
+        // UIDs are dealt out anew, from 1 or not
+        let mails: Vec<Mail> = std::mem::take(&mut b.mails).into_values().collect();
+        b.next = 1 + n % 3;
+        for m in mails {
+            b.mails.insert(b.next, m);
+            b.next += 1;
+        }
+    }
+}
+
+fn arrive(w: &mut World, at: &FolderName, cid: Cid, rng: &mut Rng) -> Ghost {
+    let ghost = w.fresh();
+    arrive_as(w, at, cid, ghost, rng);
+    ghost
+}
+
+fn draft_flags(at: &FolderName, rng: &mut Rng) -> Flags {
+    let f = flags(&some_flags(rng));
+    if is_drafts(at) { f.union(&flags("\\Draft")) } else { f }
+}
+
+fn arrive_as(w: &mut World, at: &FolderName, cid: Cid, ghost: Ghost, rng: &mut Rng) {
+    let mail = Mail {
+        cid,
+        flags: draft_flags(at, rng),
+        date: 1_800_000_000 + i64::from(ghost),
+        server_id: None,
+        ghost,
+    };
+    w.put_mail(at, mail);
+}
+
+fn appear(w: &mut World, at: &FolderName, cid: Cid, ghost: Ghost, rng: &mut Rng) {
+    let file = File { cid, flags: draft_flags(at, rng), date: 1_800_000_000, ghost };
+    let base = w.foreign_base();
+    w.put_file(at, base, file);
+}
+
+/// The messages of the rows in this state, by the ledger and what it points at.
+fn of_state(w: &World, state: State) -> Vec<(Ghost, Cid)> {
+    w.ledger
+        .rows
+        .values()
+        .filter(|r| r.state == state && r.gone != Some(Gone::Epoch))
+        .filter_map(|r| {
+            let mail = w.mail(r.folder, r.uid).map(|m| (m.ghost, m.cid));
+            mail.or(w.row_file(r).map(|f| (f.ghost, f.cid)))
+        })
+        .collect()
+}

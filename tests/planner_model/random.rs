@@ -1,0 +1,226 @@
+//! Random cases.
+
+use super::apply::{Brain, REAL, converge, pass};
+use super::check::{Check, ledger_is_true, summary};
+use super::perturb::{Case, Rng, case, perturb};
+use super::world::{File, Mail, World};
+use mailkeep::model::{BaseName, Uid};
+use mailkeep::policy::FolderPattern;
+use mailkeep::policy::decide::Action;
+
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(v) => v.parse().unwrap_or_else(|e| panic!("{name}={v}: {e}")),
+        Err(_) => default,
+    }
+}
+
+/// Whether an action takes something away, or forgets something, because of a vanish.
+fn believes_a_vanish(a: &Action) -> bool {
+    use Action::*;
+    matches!(
+        a,
+        Unlink { .. }
+            | Keep(_)
+            | TrashThere { .. }
+            | ExpungeThere { .. }
+            | MakeAbsent(_)
+            | Drop(_)
+            | FinishMove { .. }
+            | KeepAt { .. }
+    )
+}
+
+fn run(before: &World, case: &Case, brain: Brain) -> Result<(), String> {
+    let mut perturbed = before.clone();
+    perturb(&mut perturbed, case);
+    let check = Check {
+        before,
+        perturbed: &perturbed,
+        policy: &case.policy,
+        lost_ledger: case.lost_ledger,
+    };
+    let mut w = perturbed.clone();
+    if case.incomplete {
+        let p = pass(&mut w, &case.policy, brain, (false, false)).map_err(|_| "killed")?;
+        if let Some(a) = p.actions.iter().find(|a| believes_a_vanish(a)) {
+            let kept = matches!(a, Action::KeepAt { row, .. }
+                if before.ledger.rows.get(row).is_some_and(|r| r.place.is_some() && r.uid.is_none()));
+            if !kept {
+                return Err(format!("not everything was observed, and yet: {a:?}"));
+            }
+        }
+    }
+    let last = converge(&mut w, &case.policy, brain)?;
+    if last.unsure > 0 {
+        return Err("everything was observed, and yet a vanish waits".into());
+    }
+    check.check(&w)?;
+    ledger_is_true(&w)?;
+    killed(&perturbed, &w, &check, case, brain)
+}
+
+/// The same, killed at some steps and resumed.
+fn killed(
+    perturbed: &World,
+    through: &World,
+    check: &Check<'_>,
+    case: &Case,
+    brain: Brain,
+) -> Result<(), String> {
+    let mut rng = Rng(case.seed ^ 0x6b69_6c6c);
+    let steps = through.steps;
+    for _ in 0..steps.min(4) {
+        let at = rng.below(steps as usize) as u32;
+        let mut w = perturbed.clone();
+        w.kill_at = Some(at);
+        while pass(&mut w, &case.policy, brain, (true, true)).is_ok_and(|p| p.steps > 0) {}
+        w.kill_at = None;
+        converge(&mut w, &case.policy, brain)
+            .and_then(|_| check.check(&w))
+            .and_then(|()| ledger_is_true(&w))
+            .map_err(|e| format!("killed at step {at} of {steps}: {e}"))?;
+        let (a, b) = (summary(through), summary(&w));
+        if a != b && !case.copies && !case.incomplete {
+            let only = |x: &[String], y: &[String]| -> Vec<String> {
+                x.iter().filter(|l| !y.contains(l)).cloned().collect()
+            };
+            return Err(format!(
+                "killed at step {at} of {steps}, it ends otherwise: {:#?} instead of {:#?}",
+                only(&b, &a),
+                only(&a, &b)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Leaves out operations while it still fails.
+fn shrink(before: &World, case: &Case, brain: Brain) -> Case {
+    let mut case = case.clone();
+    let mut i = 0;
+    while i < case.ops.len() {
+        let mut less = case.clone();
+        less.ops.remove(i);
+        if caught(before, &less, brain).is_err() {
+            case = less;
+            i = 0;
+        } else {
+            i += 1;
+        }
+    }
+    case
+}
+
+/// A panic is a failure like any other.
+fn caught(before: &World, case: &Case, brain: Brain) -> Result<(), String> {
+    let attempt = std::panic::AssertUnwindSafe(|| run(before, case, brain));
+    std::panic::catch_unwind(attempt).unwrap_or_else(|_| Err("panicked, see above".into()))
+}
+
+#[test]
+fn every_case_converges_to_what_the_design_says() {
+    let first = number("MAILKEEP_SEED", 1);
+    let cases = number("MAILKEEP_CASES", 2000);
+    for seed in first..first + cases {
+        let (w, c) = case(seed);
+        if caught(&w, &c, REAL).is_err() {
+            let least = shrink(&w, &c, REAL);
+            panic!("{}", tell(&w, &least));
+        }
+    }
+}
+
+/// A failure for people: the policy, both sides before, what happened, and what was done.
+fn tell(before: &World, case: &Case) -> String {
+    use std::fmt::Write;
+    let seed = case.seed;
+    let mut out = format!("reproduce with MAILKEEP_SEED={seed} MAILKEEP_CASES=1\n\n");
+    let p = &case.policy;
+    let _ = writeln!(
+        out,
+        "remote_delete {:?}, local_delete {:?}, upload {}, read_only {}, {:?}",
+        p.remote_delete, p.local_delete, p.upload, p.read_only, p.brake
+    );
+    for r in &p.rules {
+        let folders = r.folders.iter().map(|f| match f {
+            FolderPattern::Use(u) => u.attribute().to_owned(),
+            FolderPattern::Glob(g) => g.glob().to_string(),
+        });
+        let _ = writeln!(
+            out,
+            "rule {:?}: {:?} {:?} {:?}",
+            folders.collect::<Vec<_>>(),
+            r.remote_delete,
+            r.local_delete,
+            r.upload
+        );
+    }
+    let _ = writeln!(out, "before:\n  {}", show(before).join("\n  "));
+    for op in &case.ops {
+        let _ = writeln!(out, "{op:?}");
+    }
+    let mut w = before.clone();
+    perturb(&mut w, case);
+    let _ = writeln!(
+        out,
+        "lost ledger {}, incomplete {}; perturbed:\n  {}",
+        case.lost_ledger,
+        case.incomplete,
+        show(&w).join("\n  ")
+    );
+    for n in 0..4 {
+        let complete = n > 0 || !case.incomplete;
+        let attempt =
+            std::panic::AssertUnwindSafe(|| pass(&mut w, &case.policy, REAL, (complete, complete)));
+        match std::panic::catch_unwind(attempt) {
+            Ok(Ok(p)) => {
+                let _ = writeln!(out, "pass {n}: {:?}", p.actions);
+                for h in p.held {
+                    let _ = writeln!(out, "  held: {:?} {:?} {:?}", h.kind, h.rows, h.files);
+                }
+            }
+            _ => break,
+        }
+    }
+    let _ = writeln!(out, "after:\n  {}", show(&w).join("\n  "));
+    if let Err(e) = caught(before, case, REAL) {
+        let _ = writeln!(out, "{e}");
+    }
+    out
+}
+
+/// Both sides and the ledger, a line a message.
+fn show(w: &World) -> Vec<String> {
+    let mut out = Vec::new();
+    for (n, b) in &w.server {
+        let of = |(u, m): (&u32, &Mail)| {
+            format!("there {n} {}/{u}: #{} bytes {} [{}]", b.validity, m.ghost, m.cid, m.flags)
+        };
+        out.extend(b.mails.iter().map(of));
+    }
+    for (n, d) in &w.disk {
+        let of = |(b, f): (&BaseName, &File)| {
+            format!("here {n} {b}: #{} bytes {} [{}]", f.ghost, f.cid, f.flags)
+        };
+        out.extend(d.iter().map(of));
+    }
+    for r in w.ledger.rows.values() {
+        out.push(format!(
+            "row {} {:?} in {} uid {:?} gone {:?} place {:?} keeps {} exact {} [{}] there [{}] \
+             here [{}]",
+            r.id.0,
+            r.state,
+            w.name(r.folder),
+            r.uid.map(Uid::get),
+            r.gone,
+            r.place.as_ref().map(|p| p.to_string()),
+            r.keeps,
+            r.exact,
+            r.agreed,
+            r.remote,
+            r.local
+        ));
+    }
+    out
+}
