@@ -378,18 +378,16 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let (f, base) = take(files(w), op.a)?;
             let to = disk_folder(w, op.b)?;
             let mut file = w.disk[&f][&base].clone();
-            // only bytes that differ in what a reader may write are the same message, and only
-            // where Message-ID and Date say so can a server's UIDs be new as well
-            let alone = files(w)
-                .iter()
-                .filter(|(f, b)| w.class(w.disk[f][b].cid) == w.class(file.cid))
-                .count()
-                == 1
-                && mails(w)
-                    .iter()
-                    .filter(|(f, u)| w.class(w.server[f].mails[u].cid) == w.class(file.cid))
-                    .count()
-                    <= 1;
+            // Only what a row knows can be known again by what readers leave alone, and only where
+            // Message-ID and Date say so can the server's UIDs be new as well.
+            let class = w.class(file.cid);
+            let here = w.disk.values().flat_map(|d| d.values()).map(|f| f.cid);
+            let there = w.server.values().flat_map(|b| b.mails.values()).map(|m| m.cid);
+            let alone = here.filter(|c| w.class(*c) == class).count() == 1
+                && there.filter(|c| w.class(*c) == class).count() <= 1
+                && w.ledger.rows.values().any(|r| {
+                    r.identity.content == Some(w.content_hash(file.cid))
+                });
             let id = &w.contents[file.cid].message_id;
             let same_id = w.contents.iter().filter(|c| c.message_id == *id).count();
             let draft = is_drafts(&f) || is_drafts(&to) || file.flags.has(SystemFlags::DRAFT);
