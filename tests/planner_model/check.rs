@@ -158,11 +158,8 @@ impl Check<'_> {
                     (Some(_), None) => return self.deleted_here(origin, want),
                     (None, Some(y)) if moved_here.is_some() => want.local = vec![y.clone()],
                     (None, Some(_)) => {
-                        // a file renamed where it stands counts as moved: the safe side
-                        let renamed = is.local.first().map(|y| &y.1) != Some(&l.1);
                         let keep = self.new_epoch(origin)
                             || self.keeps(ghost)
-                            || renamed
                             || self.policy(origin).remote_delete == RemoteDelete::Keep;
                         if !keep {
                             let held = want.clone();
@@ -433,8 +430,8 @@ pub fn ledger_is_true(w: &World) -> Result<(), String> {
         let (mail, file) = (w.mail(r.folder, r.uid), w.row_file(r));
         let fine = match r.state {
             State::Kept => r.uid.is_none() && file.is_some(),
-            State::Absent => mail.is_some() && r.place.is_none(),
-            // held or waiting rows may miss a side
+            // what is held or waits may miss a side
+            State::Absent => (mail.is_some() || r.gone.is_some()) && r.place.is_none(),
             State::Synced => mail.is_some() || file.is_some() || r.gone.is_some(),
             State::Pending => mail.is_some(),
         };
