@@ -59,14 +59,15 @@ enum Round {
     Vanished,
     /// Another folder under a new UIDVALIDITY (all of them, after a migration).
     EpochElsewhere,
+    /// Deleted here, still there under another UID. Before `kept` ones, which expect nothing from
+    /// the server: what is absent must not come back.
+    Absent,
+    /// The same in another folder.
+    AbsentElsewhere,
     /// The server has it again.
     Kept,
     /// The same from another folder.
     KeptElsewhere,
-    /// Deleted here, still there under another UID.
-    Absent,
-    /// The same in another folder.
-    AbsentElsewhere,
     /// A file in the same folder that no row knows.
     Files,
     /// The same in another folder: only where the ledger cannot know of a move.
@@ -77,10 +78,10 @@ const ROUNDS: [Round; 9] = [
     Round::Epoch,
     Round::Vanished,
     Round::EpochElsewhere,
-    Round::Kept,
-    Round::KeptElsewhere,
     Round::Absent,
     Round::AbsentElsewhere,
+    Round::Kept,
+    Round::KeptElsewhere,
     Round::Files,
     Round::FilesElsewhere,
 ];
