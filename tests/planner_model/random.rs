@@ -171,9 +171,8 @@ fn tell(before: &World, case: &Case) -> String {
     );
     for n in 0..4 {
         let complete = n > 0 || !case.incomplete;
-        let attempt = std::panic::AssertUnwindSafe(|| {
-            pass(&mut w, &case.policy, REAL, (complete, complete))
-        });
+        let attempt =
+            std::panic::AssertUnwindSafe(|| pass(&mut w, &case.policy, REAL, (complete, complete)));
         match std::panic::catch_unwind(attempt) {
             Ok(Ok(p)) => {
                 let _ = writeln!(out, "pass {n}: {:?}", p.actions);
