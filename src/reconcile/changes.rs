@@ -101,9 +101,10 @@ fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
         (None, _, Here::There) => flags(row, out),
         (None, _, Here::Moved(file)) => out.moves.push(Change::MovedHere { row: id, file }),
         (None, _, Here::Missing) => match copy_of(trees, row) {
+            // where not everything was looked at, it may as well stand elsewhere
+            _ if !trees.local_complete => out.waiting += 1,
             Some(copy) => out.vanished.push(Change::MoveCompleted { row: id, copy }),
-            None if trees.local_complete => out.vanished.push(Change::VanishedHere(id)),
-            None => out.waiting += 1,
+            None => out.vanished.push(Change::VanishedHere(id)),
         },
         (Some(_), Some(arrival), Here::There) => {
             out.joins.push(Change::Renumbered { row: id, arrival });
