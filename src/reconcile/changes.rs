@@ -170,11 +170,9 @@ fn absent(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
         (Some(_), Some(arrival), None) => {
             out.joins.push(Change::AbsentRenumbered { row: id, arrival: *arrival });
         }
+        (Some(_), None, _) if !trees.remote_complete => out.waiting += 1,
         (Some(_), None, Some(file)) => out.joins.push(Change::MovedKept { row: id, file: *file }),
-        (Some(_), None, None) if trees.remote_complete => {
-            out.vanished.push(Change::VanishedBoth(id));
-        }
-        (Some(_), None, None) => out.waiting += 1,
+        (Some(_), None, None) => out.vanished.push(Change::VanishedBoth(id)),
     }
 }
 
