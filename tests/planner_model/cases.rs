@@ -167,8 +167,7 @@ impl Scene {
     fn stands(&self, there: &str, here: &str) {
         let name = |c: Cid| self.names.iter().find(|(_, n)| **n == c).unwrap().0.clone();
         let text = |all: Vec<(&FolderName, Cid)>| {
-            let mut v: Vec<_> =
-                all.into_iter().map(|(f, c)| format!("{f} {}", name(c))).collect();
+            let mut v: Vec<_> = all.into_iter().map(|(f, c)| format!("{f} {}", name(c))).collect();
             v.sort();
             v.join(", ")
         };
@@ -215,6 +214,7 @@ mod rows {
         s.move_there("INBOX", "a", "Archive");
         s.ends("Archive a", "Archive a");
         assert!(s.w.downloads.is_empty());
+        assert_eq!(s.w.asked, 0);
     }
 
     #[test]
@@ -673,6 +673,7 @@ mod pairing {
             s.ends("INBOX a, INBOX c", "INBOX a, INBOX b");
             assert_eq!(s.states(), [Synced, Kept, Absent]);
             assert!(s.w.downloads.is_empty());
+            assert_eq!(s.w.asked, 0);
         }
     }
 
@@ -778,6 +779,7 @@ mod first_pass {
         lost(&mut s);
         s.ends("Archive a, INBOX a, INBOX a, INBOX b", "Archive a, INBOX a, INBOX a, INBOX b");
         assert!(s.w.downloads.is_empty());
+        assert_eq!(s.w.asked, 2, "only the equal ones in one folder");
     }
 
     #[test]
@@ -802,6 +804,19 @@ mod first_pass {
         s.had(Synced, "Archive", "a");
         s.expunge("INBOX", "a");
         s.ends("Archive a", "Archive a, INBOX a'");
+    }
+
+    #[test]
+    fn where_sizes_lie_a_first_pass_needs_no_bytes() {
+        let mut s = scene();
+        s.w.sizes_lie = true;
+        s.had(Synced, "INBOX", "a");
+        s.had(Synced, "INBOX", "b");
+        lost(&mut s);
+        s.ends("INBOX a, INBOX b", "INBOX a, INBOX b");
+        assert!(s.w.downloads.is_empty());
+        assert_eq!(s.w.asked, 0);
+        assert!(s.w.ledger.rows.values().all(|r| !r.exact));
     }
 
     #[test]
@@ -843,11 +858,14 @@ mod first_pass {
                 *v = verdict.unwrap_or(*v);
             }
             s.ends(there, "INBOX a");
-            assert_eq!(s.states().first(), match verdict {
-                None => None,
-                Some(Verdict::Approved) => Some(&Synced),
-                _ => Some(&Kept),
-            });
+            assert_eq!(
+                s.states().first(),
+                match verdict {
+                    None => None,
+                    Some(Verdict::Approved) => Some(&Synced),
+                    _ => Some(&Kept),
+                }
+            );
         }
     }
 
@@ -1184,8 +1202,11 @@ mod brake {
     fn approved_it_goes_and_rejected_it_is_undone() {
         let cases = [
             (Verdict::Approved, "INBOX 3", "INBOX 3"),
-            (Verdict::Rejected, "INBOX 0, INBOX 1, INBOX 2, INBOX 3",
-                "INBOX 0, INBOX 1, INBOX 2, INBOX 3"),
+            (
+                Verdict::Rejected,
+                "INBOX 0, INBOX 1, INBOX 2, INBOX 3",
+                "INBOX 0, INBOX 1, INBOX 2, INBOX 3",
+            ),
         ];
         for (verdict, there, here) in cases {
             let mut s = many(4);
