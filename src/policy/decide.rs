@@ -438,11 +438,6 @@ impl Decider<'_> {
         if self.standing.refused.contains(&file) {
             return;
         }
-        match (self.standing.files.get(&file), f[0]) {
-            (Some(Verdict::Open), Some(folder)) => return self.hold_file(folder, file),
-            (Some(Verdict::Rejected), _) => return self.act(&f, Action::KeepFile(file)),
-            _ => {}
-        }
         if f[0].is_some_and(|f| self.policy_of(f).upload) {
             self.act_there(&f, Action::Upload(file));
         } else {
