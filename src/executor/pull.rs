@@ -135,6 +135,8 @@ async fn fetch(
     if p.folder(folder)?.disk != Presence::There {
         here::create_folder(p, folder)?;
     }
+    // a reader may have given letters to keywords since
+    crate::account::sync_keywords(p, folder)?;
     let f = p.folder(folder)?;
     p.progress.folder(&f.rec.name);
     let ctx = Arc::new(Target { folder, name: f.rec.name.clone(), dir: f.dir.clone(), cursor });

@@ -352,7 +352,7 @@ fn nothing_or(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, selected: &Selected)
         f.rec.modseq = fresh.modseq;
         f.rec.messages = exists;
         if f.rec != before || exists == 0 {
-            return p.write_folder(id, |_| Ok(()));
+            return p.remember_folder(id);
         }
     } else {
         f.fresh = Some(fresh);
