@@ -259,9 +259,7 @@ pub(super) fn count(kind: HoldKind, n: usize) -> String {
 pub(super) fn outcome(kind: HoldKind, decided: HoldState) -> &'static str {
     match (decided, kind) {
         (HoldState::Open, _) => "nothing, until it is decided",
-        (HoldState::Approved, HoldKind::LocalDeletions) => {
-            "deletes the messages on the server too"
-        }
+        (HoldState::Approved, HoldKind::LocalDeletions) => "deletes the messages on the server too",
         (HoldState::Approved, HoldKind::RemoteDeletions) => "deletes the files here too",
         (HoldState::Approved, HoldKind::NoTrash) => {
             "deletes the messages there for good, where there still is no trash"

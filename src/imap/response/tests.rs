@@ -60,7 +60,7 @@ fn fetch_with_everything_asked_for() {
     let f = fetched(
         "* 12 FETCH (FLAGS (\\Seen \\Recent $Label1) UID 7 INTERNALDATE \" 1-Feb-2021 10:00:00 \
          +0000\" RFC822.SIZE 44827 EMAILID (M6d99ac3275bb4e) MODSEQ (65402) X-GM-MSGID 1278455344 \
-         BODY[] {5}\r\n)\r\nA(\r\n BODY[HEADER.FIELDS (\"DATE\" \"X]Y\")] NIL)\r\n",
+         BODY[] {5}\r\n)\r\nA( BODY[HEADER.FIELDS (\"DATE\" \"X]Y\")] NIL)\r\n",
     );
     assert_eq!(f.seq, 12);
     assert_eq!(f.uid, uid(7));
