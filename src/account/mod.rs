@@ -15,7 +15,7 @@ mod resolve;
 mod start;
 
 pub use connect::connect;
-pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending};
+pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
 pub use start::pass;
 
 use std::fmt;

@@ -262,6 +262,14 @@ impl Pass<'_> {
         })
     }
 
+    /// Writes a folder's record alone: cursors and what else can be found out again. No generation
+    /// is raised for that, so that a pass in which nothing changed leaves the Maildir alone (I5);
+    /// an older record only makes a pass look again.
+    pub fn remember_folder(&mut self, id: FolderId) -> Result<()> {
+        let rec = self.folder(id)?.rec.clone();
+        self.ledger.with(|l| l.write(|tx| tx.update_folder(&rec)))
+    }
+
     /// The folder that deleted messages are moved to.
     pub fn trash(&self) -> Option<FolderId> {
         let there = |f: &FolderState| f.server == Presence::There || f.server == Presence::Never;

@@ -38,7 +38,12 @@ pub async fn pass(
     if options.dry_run {
         let scratch = Scratch::new(&path, &account.name)?;
         let ledger = Ledger::open(&scratch.path, &account.name, random()?)?;
-        return on_ledger(account, options, progress, ledger).await;
+        let mut account = account.clone();
+        if !account.maildir.exists() && ledger.meta()?.generation == 0 {
+            // the first sync would make it
+            account.maildir = scratch.empty_maildir()?;
+        }
+        return on_ledger(&account, options, progress, ledger).await;
     }
     // what is known of the account is not created before its maildir is sure
     let used = Ledger::open_readonly(&path)?.map_or(Ok(false), |l| Ok(l.meta()?.generation > 0))?;
@@ -116,14 +121,8 @@ async fn locked(
     ledger: &SharedLedger,
 ) -> Result<PassReport> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let durability = Arc::new(Durability::open(&account.maildir).map_err(|e| {
-        if options.dry_run && !account.maildir.exists() {
-            e.next("the maildir is made by the first sync")
-        } else {
-            e
-        }
-    })?);
     let maildir = Maildir::open(&account.maildir, account.layout)?;
+    let durability = Arc::new(Durability::open(&account.maildir)?);
     let mut guard = Guard::new(&account.maildir, &account.name, &host, options.dry_run);
     stand(account, options, ledger, &host)?;
     let session = log_in(account).await?;
@@ -191,7 +190,7 @@ async fn finish(mut p: Pass<'_>, done: Result<()>) -> Result<PassReport> {
         let name = p.folders.get(folder).map(|f| f.rec.name.to_string()).unwrap_or_default();
         p.report.notes.push(format!("folder {name}: {n} changes wait: {why}"));
     }
-    let whole = p.remote_complete && p.local_complete && p.report.errors.is_empty();
+    let whole = p.remote_complete && p.local_complete;
     if p.first_pass && whole && !p.options.dry_run {
         p.ledger.with(|l| {
             let mut meta = l.meta()?;
@@ -345,6 +344,13 @@ impl Scratch {
             l.copy_to(&scratch.path)?;
         }
         Ok(scratch)
+    }
+
+    /// A maildir with nothing in it, removed with the rest.
+    fn empty_maildir(&self) -> Result<PathBuf> {
+        let root = self.path.with_extension("maildir");
+        Maildir::create_root(&root)?;
+        Ok(root)
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Config {
 }
 
 /// One `[accounts.NAME]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Account {
     /// Its name: see [`account_name`] for what one may be.
     pub name: String,

@@ -107,6 +107,9 @@ pub fn letters(p: &mut Pass<'_>, id: FolderId, flags: &Flags) -> Result<()> {
     if flags.keywords.iter().all(|k| f.keywords.letter_of(k).is_some()) {
         return Ok(());
     }
+    // a reader may have added some since
+    crate::account::sync_keywords(p, id)?;
+    let f = p.folder(id)?;
     let mut map = f.keywords.clone();
     for k in &flags.keywords {
         map.assign(k);

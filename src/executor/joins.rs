@@ -52,12 +52,11 @@ pub fn meet(
     for part in all.chunks(BATCH) {
         let mut c = Changes::default();
         for (id, arrival, file) in part {
-            let (Some(row), Some(new), Some(f)) =
-                (trees.rows.get(id), trees.rows.get(arrival), trees.files.get(file))
-            else {
+            let (Some(new), Some(f)) = (trees.rows.get(arrival), trees.files.get(file)) else {
                 continue;
             };
-            let mut row = renumbered(p, row, new);
+            let Some(row) = now(p, *id)? else { continue };
+            let mut row = renumbered(p, &row, new);
             if new.folder == f.folder {
                 take_file(&mut row, f);
                 c.files.push(*file);
@@ -107,10 +106,7 @@ fn one(p: &mut Pass<'_>, trees: &Trees, action: &Action, c: &mut Changes) -> Res
     match action {
         Action::Adopt { arrival, file, exact } => adopt(p, trees, *arrival, *file, *exact, c),
         Action::Follow { row, arrival } => follow(p, trees, *row, *arrival, c),
-        Action::KeepAt { row, file } => {
-            keep_at(p, trees, *row, *file, c);
-            Ok(())
-        }
+        Action::KeepAt { row, file } => keep_at(p, trees, *row, *file, c),
         Action::KeepFile(file) => {
             if let Some(f) = trees.files.get(file) {
                 let row = kept_row(f);
@@ -123,8 +119,7 @@ fn one(p: &mut Pass<'_>, trees: &Trees, action: &Action, c: &mut Changes) -> Res
             Ok(())
         }
         Action::StayAbsent { row, arrival } => {
-            if let (Some(r), Some(a)) = (trees.rows.get(row), trees.rows.get(arrival)) {
-                let mut r = r.clone();
+            if let (Some(mut r), Some(a)) = (now(p, *row)?, trees.rows.get(arrival)) {
                 r.state = State::Absent;
                 r.folder = a.folder;
                 r.uid = a.uid;
@@ -138,36 +133,36 @@ fn one(p: &mut Pass<'_>, trees: &Trees, action: &Action, c: &mut Changes) -> Res
             Ok(())
         }
         Action::Keep(id) => {
-            change(p, trees, *id, c, Done::Keep, "it went from the server", |r| {
+            change(p, *id, c, Done::Keep, "it went from the server", |r| {
                 r.state = State::Kept;
                 r.uid = None;
                 r.gone = None;
-            });
+            })?;
             p.report.kept += 1;
             Ok(())
         }
         Action::MakeAbsent(id) => {
-            change(p, trees, *id, c, Done::Absent, "removed here; it stays on the server", |r| {
+            change(p, *id, c, Done::Absent, "removed here; it stays on the server", |r| {
                 r.state = State::Absent;
                 r.place = None;
-            });
+            })?;
             c.found.push(*id);
             Ok(())
         }
         Action::Refetch(id) => {
             let why = "its removal was rejected: it is fetched again";
-            change(p, trees, *id, c, Done::Reject, why, |r| {
+            change(p, *id, c, Done::Reject, why, |r| {
                 r.state = State::Pending;
                 r.place = None;
                 r.copy_of = None;
-            });
+            })?;
             c.found.push(*id);
             Ok(())
         }
         Action::Drop(id) => {
-            if let Some(r) = trees.rows.get(id) {
+            if let Some(r) = now(p, *id)? {
                 let why = "it is on neither side any more";
-                c.entries.push(journal::of_row(p, Done::Drop, Side::Here, r, why));
+                c.entries.push(journal::of_row(p, Done::Drop, Side::Here, &r, why));
                 c.remove.push(*id);
             }
             Ok(())
@@ -176,22 +171,26 @@ fn one(p: &mut Pass<'_>, trees: &Trees, action: &Action, c: &mut Changes) -> Res
     }
 }
 
+/// The row as the ledger has it now: its place may be newer than that in the trees.
+fn now(p: &Pass<'_>, id: RowId) -> Result<Option<Row>> {
+    p.ledger.with(|l| l.row(id))
+}
+
 fn change(
     p: &Pass<'_>,
-    trees: &Trees,
     id: RowId,
     c: &mut Changes,
     done: Done,
     why: &str,
     f: impl FnOnce(&mut Row),
-) {
-    if let Some(r) = trees.rows.get(&id) {
+) -> Result<()> {
+    if let Some(mut r) = now(p, id)? {
         let side = if done == Done::Absent { Side::There } else { Side::Here };
-        c.entries.push(journal::of_row(p, done, side, r, why));
-        let mut r = r.clone();
+        c.entries.push(journal::of_row(p, done, side, &r, why));
         f(&mut r);
         c.update.push(r);
     }
+    Ok(())
 }
 
 /// A pair without an agreed base: flags are united, but `\Deleted` on one side alone is taken off.
@@ -285,16 +284,16 @@ fn follow(
     arrival: RowId,
     c: &mut Changes,
 ) -> Result<()> {
-    let (Some(old), Some(a)) = (trees.rows.get(&row), trees.rows.get(&arrival)) else {
+    let (Some(old), Some(a)) = (now(p, row)?, trees.rows.get(&arrival)) else {
         return Ok(());
     };
-    let mut new = renumbered(p, old, a);
+    let mut new = renumbered(p, &old, a);
     if let (true, Some(place)) = (old.folder != a.folder, &old.place) {
         new.place = Some(here::refile(p, old.folder, place, a.folder, &new.local)?);
         c.targets.insert(a.folder);
         c.sources.insert(old.folder);
         let why = "it was moved on the server";
-        c.entries.push(journal::moved(p, Done::MoveHere, Side::Here, old, a.folder, why));
+        c.entries.push(journal::moved(p, Done::MoveHere, Side::Here, &old, a.folder, why));
         p.report.moved += 1;
     } else {
         let why = "the server gave it another UID";
@@ -314,8 +313,14 @@ pub fn take_file(row: &mut Row, f: &LocalFile) {
     row.local = f.flags.clone();
 }
 
-fn keep_at(p: &mut Pass<'_>, trees: &Trees, row: RowId, file: FileId, c: &mut Changes) {
-    let (Some(r), Some(f)) = (trees.rows.get(&row), trees.files.get(&file)) else { return };
+fn keep_at(
+    p: &mut Pass<'_>,
+    trees: &Trees,
+    row: RowId,
+    file: FileId,
+    c: &mut Changes,
+) -> Result<()> {
+    let (Some(r), Some(f)) = (now(p, row)?, trees.files.get(&file)) else { return Ok(()) };
     let own_file_is_there = r.place.is_some() && !p.missing.contains(&row);
     let why = "it is not on the server any more, and stays where it was put";
     if own_file_is_there {
@@ -329,11 +334,33 @@ fn keep_at(p: &mut Pass<'_>, trees: &Trees, row: RowId, file: FileId, c: &mut Ch
         new.uid = None;
         new.gone = None;
         take_file(&mut new, f);
-        c.entries.push(journal::moved(p, Done::Keep, Side::Here, r, f.folder, why));
+        c.entries.push(journal::moved(p, Done::Keep, Side::Here, &r, f.folder, why));
         c.found.push(row);
         c.update.push(new);
     }
     c.files.push(file);
+    Ok(())
+}
+
+/// Files that only have another name in the same folder: their rows learn it.
+pub fn rename(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileId)]) -> Result<()> {
+    for part in all.chunks(BATCH) {
+        let mut c = Changes::default();
+        for (id, file) in part {
+            let (Some(mut row), Some(f)) = (now(p, *id)?, trees.files.get(file)) else { continue };
+            if row.state == State::Absent {
+                row.state = State::Synced; // somebody put it back
+            }
+            take_file(&mut row, f);
+            let why = "its file has another name";
+            c.entries.push(journal::of_row(p, Done::MoveHere, Side::Here, &row, why));
+            c.update.push(row);
+            c.files.push(*file);
+            c.found.push(*id);
+        }
+        commit(p, c)?;
+    }
+    Ok(())
 }
 
 fn kept_row(f: &LocalFile) -> Row {

@@ -63,8 +63,12 @@ pub async fn execute(p: &mut Pass<'_>, trees: &Trees, actions: &[Action]) -> Res
         let made = there::create_folder(p, id).await;
         p.each(made)?;
     }
+    let same_folder = |(row, file): &(RowId, FileId)| {
+        trees.rows.get(row).map(|r| r.folder) == trees.files.get(file).map(|f| f.folder)
+    };
+    let (renamed, mut moves): (Vec<_>, Vec<_>) = b.moves.into_iter().partition(same_folder);
+    joins::rename(p, trees, &renamed)?;
     joins::join(p, trees, &b.joins)?;
-    let mut moves = b.moves;
     moves.extend(joins::meet(p, trees, &b.meets)?);
     there::move_messages(p, trees, &moves).await?;
     there::copy_messages(p, trees, &b.copies).await?;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -33,6 +34,8 @@ const SMALL: usize = 256 << 10;
 /// A batch ends after so many messages or bytes.
 const BATCH_MESSAGES: usize = 1024;
 const BATCH_BYTES: u64 = 32 << 20;
+/// A slow line's batch ends after so long, so that a cut costs no more than that.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// Up to so many messages, each is synced by itself.
 const FEW: usize = 8;
 
@@ -132,6 +135,8 @@ async fn fetch(
     if p.folder(folder)?.disk != Presence::There {
         here::create_folder(p, folder)?;
     }
+    // a reader may have given letters to keywords since
+    crate::account::sync_keywords(p, folder)?;
     let f = p.folder(folder)?;
     p.progress.folder(&f.rec.name);
     let ctx = Arc::new(Target { folder, name: f.rec.name.clone(), dir: f.dir.clone(), cursor });
@@ -534,13 +539,29 @@ fn write(
         }
         Ok(())
     };
-    while let Ok(Sent(what, permit)) = from.recv() {
-        if let Err(e) = work(&mut batch, &mut bytes, what) {
-            fail(failure, e);
-            break;
+    let mut since = Instant::now();
+    loop {
+        let waits = if batch.is_empty() {
+            PATIENCE * 100
+        } else {
+            PATIENCE.saturating_sub(since.elapsed())
+        };
+        match from.recv_timeout(waits) {
+            Ok(Sent(what, permit)) => {
+                if batch.is_empty() {
+                    since = Instant::now();
+                }
+                if let Err(e) = work(&mut batch, &mut bytes, what) {
+                    fail(failure, e);
+                    break;
+                }
+                drop(permit);
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
-        drop(permit);
-        if batch.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES {
+        let due = !batch.is_empty() && since.elapsed() >= PATIENCE;
+        if due || batch.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES {
             bytes = 0;
             if to.send(std::mem::take(&mut batch)).is_err() {
                 break;

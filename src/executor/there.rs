@@ -162,27 +162,13 @@ pub(super) fn settle_intents(p: &mut Pass<'_>, ids: &[IntentId]) -> Result<()> {
     p.write(|tx| ids.iter().try_for_each(|i| tx.delete_intent(*i)))
 }
 
-/// Moves messages on the server to where their files are; a file that only has another name in the
-/// same folder costs nothing.
+/// Moves messages on the server to where their files are.
 pub async fn move_messages(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileId)]) -> Result<()> {
     let mut groups: BTreeMap<(FolderId, FolderId), Vec<(Row, FileId)>> = BTreeMap::new();
     for (id, file) in all {
         let Some(f) = trees.files.get(file) else { continue };
         let row = p.row(*id)?;
-        if row.folder == f.folder {
-            let mut row = row;
-            row.state = State::Synced;
-            take_file(&mut row, f);
-            let why = "its file has another name";
-            let e = journal::of_row(p, Done::MoveHere, Side::Here, &row, why);
-            p.write(|tx| {
-                tx.update_row(&row)?;
-                tx.journal(&e)
-            })?;
-            done_with(p, *id, Some(*file));
-        } else {
-            groups.entry((row.folder, f.folder)).or_default().push((row, *file));
-        }
+        groups.entry((row.folder, f.folder)).or_default().push((row, *file));
     }
     for ((from, to), rows) in groups {
         let moved = move_group(p, trees, from, to, rows).await;

@@ -73,7 +73,7 @@ impl Mailkeep {
         let dir = &std::path::absolute(dir).expect("absolute");
         let maildir = dir.join("mail");
         fs::create_dir_all(&maildir).expect("mkdir");
-        fs::write(dir.join("password"), PASSWORD).expect("write");
+        write_private(&dir.join("password"), PASSWORD);
         let mut new = Self {
             maildir,
             dir: dir.clone(),
@@ -225,10 +225,8 @@ impl Mailkeep {
 
     /// Any command under limits, as `prlimit` of util-linux takes them (`--fsize=100000`).
     pub fn start_limited(&self, args: &[&str], limits: &[&str]) -> Running {
-        use std::os::unix::fs::PermissionsExt;
         let config = self.config_path();
-        fs::write(&config, self.config()).expect("write");
-        fs::set_permissions(&config, fs::Permissions::from_mode(0o600)).expect("chmod");
+        write_private(&config, &self.config());
         let mut c = if limits.is_empty() {
             command(program(), None)
         } else {
@@ -354,6 +352,13 @@ fn high_water(pid: u32) -> u64 {
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
     let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0);
     kilobytes * 1024
+}
+
+/// Writes a file that nobody else may read: the program warns of others.
+pub fn write_private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).expect("write");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("chmod");
 }
 
 /// A TOML string.

@@ -138,7 +138,7 @@ fn is_as_remembered(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
 
 /// Brings the folder's letters in step with the ledger. A reader may have added keywords; where the
 /// file is lost or says otherwise, letters mean nothing in this pass, and the file is restored.
-pub(super) fn sync_keywords(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
+pub fn sync_keywords(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     let f = p.folder(id)?;
     let file = maildir::keywords::load(&f.dir)?;
     let ledger = &f.keywords;
@@ -350,9 +350,7 @@ pub fn finish(p: &mut Pass<'_>) -> Result<()> {
         f.rec.signature = signature;
         f.rec.note = f.closed.clone().unwrap_or_default();
         if f.rec != before {
-            let rec = f.rec.clone();
-            // what is remembered here can be found out again: no generation is raised for it
-            p.ledger.with(|l| l.write(|tx| tx.update_folder(&rec)))?;
+            p.remember_folder(id)?;
         }
     }
     let now = p.now();

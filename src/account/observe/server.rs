@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::super::pass::{Fresh, Pass};
-use crate::error::{Error, Kind, Result, Scope};
+use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::imap::{Known, Listed, Selected};
 use crate::model::{Flags, FolderId, SystemFlags, Uid, UidSet};
 use crate::policy::RemoteDelete;
@@ -126,6 +126,9 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>) -> Result<()> {
                     .next("a server always has one; nothing was changed, sync again later"));
             }
             Ok(None) => vanished(p, id)?,
+            // Dovecot 2.3 and Courier refuse without a code; a server in trouble has one to say so
+            // (UNAVAILABLE, INUSE, SERVERBUG). LIST was complete and did not show it either.
+            Err(e) if e.refusal == Some(Refusal::Unsaid) && !name.is_inbox() => vanished(p, id)?,
             Err(e) => {
                 p.remote_complete = false;
                 let f = p.folder_mut(id)?;
@@ -349,7 +352,7 @@ fn nothing_or(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, selected: &Selected)
         f.rec.modseq = fresh.modseq;
         f.rec.messages = exists;
         if f.rec != before || exists == 0 {
-            return p.write_folder(id, |_| Ok(()));
+            return p.remember_folder(id);
         }
     } else {
         f.fresh = Some(fresh);
