@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::response::{Body, Fetch, Untagged};
-use super::session::{Event, Session, verdict};
+use super::frame::Limits;
+use super::response::{Body, Fetch, Looks, Untagged};
+use super::session::{Event, Session, unreadable, verdict};
 use super::store::RANGES;
 use super::wire::Tag;
 use crate::error::{Error, Kind, Result, Scope};
@@ -41,7 +42,7 @@ pub struct Sizes {
 
 /// Takes messages as they come. Each is `begin`, any number of `data`, then `end`; or `failed`
 /// alone, or `failed` after some `data`, which must then be thrown away. An error from the sink ends the
-/// fetch and the session with it, since what is under way cannot be called back.
+/// fetch, and mostly the session with it, since what is under way cannot be called back.
 #[allow(async_fn_in_trait)]
 pub trait BodySink {
     /// A message begins.
@@ -181,14 +182,16 @@ impl Session {
             self.compress().await?;
         }
         let limits = self.conn.limits();
-        self.conn.set_limits(limits.with_literal(usize::try_from(UNCUT).unwrap_or(usize::MAX)));
+        let literal = usize::try_from(UNCUT).unwrap_or(usize::MAX);
+        let frame = limits.line.saturating_add(literal);
+        self.conn.set_limits(Limits { literal, frame, ..limits });
         self.folder.fetching = true;
         let done = self.bodies_of(set, sink).await;
         self.folder.fetching = false;
         self.conn.set_limits(limits);
         match done {
-            // answers are still under way, or half a message is with the sink
-            Err(e) if e.kind != Kind::Refused => Err(self.fail(e)),
+            // what is under way cannot be called back
+            Err(e) if self.unsettled() => Err(self.fail(e)),
             other => other,
         }
     }
@@ -259,6 +262,9 @@ impl Session {
         for l in later {
             match l {
                 Later::Pieces(m) => self.in_pieces(m, sink).await?,
+                Later::Uncut { meta, .. } if meta.wire_size > UNCUT => {
+                    sink.failed(meta.uid, disagrees(meta.uid)).await?;
+                }
                 Later::Uncut { meta, came } => self.uncut(meta, came, sink).await?,
             }
         }
@@ -436,6 +442,8 @@ impl Session {
         let done = self
             .pipeline(Scope::Folder, WINDOW, commands, |event| match event {
                 Event::Data(Untagged::Fetch(fetch)) => f(fetch),
+                // a change that was not read must not be taken for none
+                Event::Data(Untagged::Unreadable(Looks::Fetch)) => Err(unreadable("FETCH")),
                 _ => Ok(()),
             })
             .await;
