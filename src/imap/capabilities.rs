@@ -55,8 +55,6 @@ pub struct Capabilities {
     pub window: Option<u32>,
     /// Expunging takes a label off; a message is deleted by moving it to Trash.
     pub labels: bool,
-    /// The known UIDs of QRESYNC are given up to the largest there is.
-    pub known_uids_to_max: bool,
     /// ID has to be answered before a folder is opened.
     pub id_first: bool,
     /// How many connections the server takes from one user.

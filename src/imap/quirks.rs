@@ -3,7 +3,9 @@
 //! A quirk corrects the [`Capabilities`]; the code that uses them knows no server by name. What is
 //! harmless to do for every server is no quirk and stands where it is done: `BODY.PEEK[]` always
 //! (iCloud answers nothing to RFC822), a malformed COPYUID is none (Exchange), HIGHESTMODSEQ 0 is
-//! none (Purelymail).
+//! none (Purelymail, https://github.com/Purelymail/purelymail-issues/issues/446), UIDs are never
+//! asked about as `1:*` (Cyrus takes `*` for the last message still there, and leaves out those
+//! that vanished above it: https://github.com/cyrusimap/cyrus-imapd/issues/6071).
 
 use super::capabilities::Capabilities;
 
@@ -71,14 +73,6 @@ pub const TABLE: &[Quirk] = &[
             s.host_in(&["mail.me.com", "icloud.com"]) || s.greets("AUTH=ATOKEN")
         },
         correct: |c| c.qresync = false,
-    },
-    // The last UID is left out of VANISHED for `1:*`, which ends at the last message still there.
-    Quirk {
-        name: "cyrus-known-uids",
-        seen: "2026-06-12",
-        source: "https://github.com/cyrusimap/cyrus-imapd/issues/6071",
-        applies: |s| s.is_named("Cyrus") || s.greets("Cyrus IMAP"),
-        correct: |c| c.known_uids_to_max = true,
     },
     // A folder shows its 10,000 newest messages; older ones are there and not listed.
     Quirk {
@@ -165,13 +159,6 @@ mod tests {
         assert!(caps("imap.notme.com", "", &words, &[]).qresync);
         assert!(caps("evilmail.me.com.example.org", "", &words, &[]).qresync);
         assert!(!caps("10.0.0.1", "* OK [CAPABILITY AUTH=ATOKEN] hi", &["QRESYNC"], &[]).qresync);
-    }
-
-    #[test]
-    fn cyrus_is_known_by_id_or_greeting() {
-        assert!(caps("x", "", &[], &[("name", "Cyrus IMAPD")]).known_uids_to_max);
-        assert!(caps("x", "mail Cyrus IMAP 3.6 server ready", &[], &[]).known_uids_to_max);
-        assert!(!caps("x", "", &[], &[("vendor", "Cyrus")]).known_uids_to_max);
     }
 
     #[test]

@@ -479,3 +479,6 @@ fn flags(c: &mut Cursor<'_>) -> Option<Flags> {
     })?;
     Some(f)
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,11 +98,11 @@ impl Session {
         command.extend(quoted(wire)?);
         match known {
             Some(k) => {
-                let last = if self.caps.known_uids_to_max { u32::MAX } else { k.uidnext.get() - 1 };
-                let seen = if last == 0 { String::new() } else { format!(" 1:{last}") };
-                command.extend(
-                    format!(" (QRESYNC ({} {}{seen}))", k.uidvalidity, k.modseq).into_bytes(),
-                );
+                // All there are: new messages come along (of those outside nothing would be said,
+                // RFC 7162 3.2.5.1), and no server has to say what `*` is. What vanished above
+                // UIDNEXT is of no interest, and is dropped.
+                let (v, m, all) = (k.uidvalidity, k.modseq, Uid::MAX);
+                command.extend(format!(" (QRESYNC ({v} {m} 1:{all}))").into_bytes());
             }
             // ENABLE did this already, where there is ENABLE (RFC 7162 3.1)
             None if self.caps.condstore && !self.caps.enable => {

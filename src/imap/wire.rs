@@ -226,7 +226,6 @@ impl Connection {
         self.stream.is_loopback()
     }
 
-    /// Bytes received so far, counted after decryption and decompression.
     /// What the server said first, for the log and for knowing it again.
     pub fn greeting(&self) -> &str {
         &self.greeting
@@ -237,7 +236,7 @@ impl Connection {
         self.greeting = said;
     }
 
-    /// Bytes received so far, before decompression is of no interest here: as framed.
+    /// Bytes received so far, counted after decryption and decompression.
     pub fn received(&self) -> u64 {
         self.received
     }

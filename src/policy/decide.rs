@@ -235,10 +235,16 @@ const MANY: u64 = 1000;
 /// Lays the policy over the plan.
 pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) -> Decision {
     let mut d = Decider { trees, policy, standing, out: Decision::default(), removals: Vec::new() };
-    for change in &plan.changes {
+    let is_folder =
+        |c: &&Change| matches!(c, Change::FolderVanishedThere(_) | Change::FolderVanishedHere(_));
+    for change in plan.changes.iter().filter(|c| !is_folder(c)) {
         d.change(change);
     }
     d.brake();
+    // a folder goes after the messages that were in it
+    for change in plan.changes.iter().filter(is_folder) {
+        d.change(change);
+    }
     d.out
 }
 
@@ -487,6 +493,9 @@ impl Decider<'_> {
     fn vanished_there(&mut self, id: RowId, twin: Option<RowId>, epoch: bool) {
         let Some(row) = self.row(id) else { return };
         let folder = row.folder;
+        if self.limited(&[Some(folder)]) {
+            return; // what is not done is not held either, and the brake does not count it
+        }
         let policy = self.policy_of(folder);
         if let Some(t) = twin
             && !epoch
@@ -519,6 +528,9 @@ impl Decider<'_> {
 
     fn vanished_here(&mut self, id: RowId) {
         let Some(folder) = self.row_folder(id) else { return };
+        if self.limited(&[Some(folder)]) {
+            return;
+        }
         let policy = self.policy_of(folder);
         let verdict = self.standing.rows.get(&id).copied();
         if policy.local_delete == LocalDelete::Keep || self.policy.read_only {

@@ -76,19 +76,35 @@ fn here(trees: &Trees, refiled: &Refiled, row: &Row) -> Here {
     }
 }
 
+/// A file that was only renamed where it stands was not moved: the row learns its name first, and
+/// then everything is as if it were there.
+fn renamed(trees: &Trees, row: &Row, here: Here) -> Option<super::FileId> {
+    match here {
+        Here::Moved(f) if trees.files.get(&f).is_some_and(|x| x.folder == row.folder) => Some(f),
+        _ => None,
+    }
+}
+
 fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Out) {
     let id = row.id;
     let arrival = pairs.by_row.get(&id).copied();
-    match (row.gone, arrival, here(trees, refiled, row)) {
+    let mut here = here(trees, refiled, row);
+    let renamed = renamed(trees, row, here);
+    if let Some(file) = renamed {
+        out.joins.push(Change::MovedHere { row: id, file });
+        here = Here::There;
+    }
+    match (row.gone, arrival, here) {
+        // what the row says of the flags of a file that has another place now is old; the next
+        // plan merges them
+        (None, _, Here::There) if renamed.is_some() => {}
         (None, _, Here::There) => flags(row, out),
-        (None, _, Here::Moved(file)) => {
-            out.moves.push(Change::MovedHere { row: id, file });
-            flags(row, out);
-        }
+        (None, _, Here::Moved(file)) => out.moves.push(Change::MovedHere { row: id, file }),
         (None, _, Here::Missing) => match copy_of(trees, row) {
+            // where not everything was looked at, it may as well stand elsewhere
+            _ if !trees.local_complete => out.waiting += 1,
             Some(copy) => out.vanished.push(Change::MoveCompleted { row: id, copy }),
-            None if trees.local_complete => out.vanished.push(Change::VanishedHere(id)),
-            None => out.waiting += 1,
+            None => out.vanished.push(Change::VanishedHere(id)),
         },
         (Some(_), Some(arrival), Here::There) => {
             out.joins.push(Change::Renumbered { row: id, arrival });
@@ -123,7 +139,12 @@ fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
 fn kept(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Out) {
     let id = row.id;
     let arrival = pairs.by_row.get(&id).copied();
-    match (arrival, here(trees, refiled, row)) {
+    let mut here = here(trees, refiled, row);
+    if let (Some(file), Some(_)) = (renamed(trees, row, here), arrival) {
+        out.joins.push(Change::MovedKept { row: id, file });
+        here = Here::There;
+    }
+    match (arrival, here) {
         (None, Here::There) => {}
         (Some(arrival), Here::There) => out.joins.push(Change::Renumbered { row: id, arrival }),
         (Some(arrival), Here::Moved(file)) => {
@@ -149,11 +170,9 @@ fn absent(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
         (Some(_), Some(arrival), None) => {
             out.joins.push(Change::AbsentRenumbered { row: id, arrival: *arrival });
         }
+        (Some(_), None, _) if !trees.remote_complete => out.waiting += 1,
         (Some(_), None, Some(file)) => out.joins.push(Change::MovedKept { row: id, file: *file }),
-        (Some(_), None, None) if trees.remote_complete => {
-            out.vanished.push(Change::VanishedBoth(id));
-        }
-        (Some(_), None, None) => out.waiting += 1,
+        (Some(_), None, None) => out.vanished.push(Change::VanishedBoth(id)),
     }
 }
 

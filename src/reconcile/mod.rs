@@ -129,7 +129,8 @@ pub enum Change {
     },
     /// The file stands in another folder now, or under another name in the same.
     MovedHere {
-        /// Its row: `synced` and on the server, or `absent` (somebody put it back).
+        /// Its row: `synced`, and on the server unless the file was only renamed; or `absent`
+        /// (somebody put it back).
         row: RowId,
         /// Where it is now.
         file: FileId,

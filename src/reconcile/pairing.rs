@@ -59,14 +59,15 @@ enum Round {
     Vanished,
     /// Another folder under a new UIDVALIDITY (all of them, after a migration).
     EpochElsewhere,
+    /// Deleted here, still there under another UID. Before `kept` ones, which expect nothing from
+    /// the server: what is absent must not come back.
+    Absent,
+    /// The same in another folder.
+    AbsentElsewhere,
     /// The server has it again.
     Kept,
     /// The same from another folder.
     KeptElsewhere,
-    /// Deleted here, still there under another UID.
-    Absent,
-    /// The same in another folder.
-    AbsentElsewhere,
     /// A file in the same folder that no row knows.
     Files,
     /// The same in another folder: only where the ledger cannot know of a move.
@@ -77,10 +78,10 @@ const ROUNDS: [Round; 9] = [
     Round::Epoch,
     Round::Vanished,
     Round::EpochElsewhere,
-    Round::Kept,
-    Round::KeptElsewhere,
     Round::Absent,
     Round::AbsentElsewhere,
+    Round::Kept,
+    Round::KeptElsewhere,
     Round::Files,
     Round::FilesElsewhere,
 ];
@@ -129,6 +130,10 @@ pub(super) fn pair(trees: &Trees, wants: &mut BTreeSet<RowId>) -> Pairs {
     for round in ROUNDS {
         if round == Round::FilesElsewhere && !trees.first_pass {
             continue;
+        }
+        if round == Round::FilesElsewhere && trees.sizes_lie {
+            // no size can speak for another folder: the same folder first
+            without_size(trees, &arrivals, &mut pairs, wants);
         }
         by_fingerprint(trees, round, &arrivals, &mut pairs, wants);
     }
@@ -220,24 +225,40 @@ fn by_fingerprint(
     for (key, (arrived, known)) in groups {
         match (arrived.as_slice(), known.as_slice()) {
             ([], _) => {}
+            // `without_size` sees to these
+            ([a], [c])
+                if trees.sizes_lie
+                    && trees.first_pass
+                    && round == Round::Files
+                    && key.fingerprint.is_complete()
+                    && !is_draft(trees, a, c) => {}
             ([a], [c]) if proves(trees, round, &key, a, c) => pairs.join(a.id, c.known),
             _ => by_content(&arrived, &known, pairs, wants),
         }
     }
 }
 
-/// Whether Message-ID, Date and size, unique on both sides, are enough.
+/// Whether Message-ID, Date and size, unique on both sides, are enough. Where sizes lie, they are
+/// not.
 fn proves(trees: &Trees, round: Round, key: &Key<'_>, a: &Row, c: &Candidate<'_>) -> bool {
-    let draft = c.draft
-        || a.remote.has(SystemFlags::DRAFT)
-        || [a.folder, c.folder]
-            .iter()
-            .any(|f| trees.folders.get(f).is_some_and(super::Folder::is_drafts));
     let moved_alike =
         round != Round::Vanished || a.identity.internal_date == c.identity.internal_date;
     let contradicted =
         c.exact && matches!((a.identity.content, c.identity.content), (Some(x), Some(y)) if x != y);
-    key.fingerprint.is_complete() && !draft && moved_alike && !contradicted
+    key.fingerprint.is_complete()
+        && !trees.sizes_lie
+        && !is_draft(trees, a, c)
+        && moved_alike
+        && !contradicted
+}
+
+/// An edited draft keeps its Message-ID and Date, and may keep its size.
+fn is_draft(trees: &Trees, a: &Row, c: &Candidate<'_>) -> bool {
+    c.draft
+        || a.remote.has(SystemFlags::DRAFT)
+        || [a.folder, c.folder]
+            .iter()
+            .any(|f| trees.folders.get(f).is_some_and(super::Folder::is_drafts))
 }
 
 /// Settles a group by the bytes. Equal copies pair by multiplicity.

@@ -52,11 +52,14 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
         .filter(|(id, _)| !pairs.files.contains(id))
         .map(|(i, f)| (*i, f))
         .collect();
-    // An equal base name is a hint: it goes first among equal bytes. Then the same folder.
-    let rounds: [fn(&Row, &LocalFile) -> bool; 3] = [
-        |r, f| r.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base),
-        |r, f| r.folder == f.folder,
-        |_, _| true,
+    // Among equal bytes, an equal base name is a hint. Then the folder that the server moved the
+    // message to (a download that a crash cut short stands there), then its own.
+    let there = |r: &Row| pairs.by_row.get(&r.id).and_then(|a| trees.rows.get(a)).map(|a| a.folder);
+    let rounds: [&dyn Fn(&Row, &LocalFile) -> bool; 4] = [
+        &|r, f| r.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base),
+        &|r, f| there(r) == Some(f.folder),
+        &|r, f| r.folder == f.folder,
+        &|_, _| true,
     ];
     for lost in [went, absent] {
         for hash in [content as Hash, reader] {

@@ -345,7 +345,8 @@ impl Applier<'_> {
                 row.exact = of.exact;
                 row.identity.content = of.identity.content;
                 self.take(&mut row, &f);
-                row.agreed = base_for_union(&row.remote, &row.local);
+                // COPY brings the original's flags; the copy here may have others by now
+                row.agreed = row.remote.clone();
                 self.there(row, Source::New(copy), None)?;
             }
             Action::FinishMove { row, copy } => {

@@ -182,6 +182,7 @@ fn arrivals(w: &mut World, trees: &mut Trees) {
 
 /// Fetches the bytes that pairing asked for.
 pub fn fetch_content(w: &mut World, trees: &mut Trees, wants: &BTreeSet<RowId>) {
+    w.asked += wants.len();
     for id in wants {
         let row = &w.ledger.rows[id];
         let hash = w.mail(row.folder, row.uid).map(|m| w.content_hash(m.cid));

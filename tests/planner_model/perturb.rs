@@ -272,6 +272,13 @@ fn is_drafts(n: &FolderName) -> bool {
     n.to_text().contains("Drafts")
 }
 
+/// A reader wrote into its headers. A draft's new bytes are a new draft, so no such file becomes one
+/// here.
+fn altered(w: &World, f: &FolderName, base: &mailkeep::model::BaseName) -> bool {
+    let cid = w.disk[f][base].cid;
+    w.class(cid) != cid
+}
+
 fn toggle(f: &Flags, n: usize) -> Flags {
     let one = flags(["\\Seen", "\\Flagged", "$Forwarded", "todo"][n % 4]);
     if one.minus(f).is_empty() { f.minus(&one) } else { f.union(&one) }
@@ -371,6 +378,9 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             } else {
                 base.clone()
             };
+            if altered(w, &f, &base) && is_drafts(&to) {
+                return None;
+            }
             let file = w.disk.get_mut(&f)?.remove(&base)?;
             w.put_file(&to, base_there, file);
         }
@@ -378,18 +388,20 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let (f, base) = take(files(w), op.a)?;
             let to = disk_folder(w, op.b)?;
             let mut file = w.disk[&f][&base].clone();
-            // only bytes that differ in what a reader may write are the same message, and only
-            // where Message-ID and Date say so can a server's UIDs be new as well
-            let alone = files(w)
-                .iter()
-                .filter(|(f, b)| w.class(w.disk[f][b].cid) == w.class(file.cid))
-                .count()
-                == 1
-                && mails(w)
-                    .iter()
-                    .filter(|(f, u)| w.class(w.server[f].mails[u].cid) == w.class(file.cid))
-                    .count()
-                    <= 1;
+            if altered(w, &f, &base) && is_drafts(&to) {
+                return None;
+            }
+            // Only what a row knows can be known again by what readers leave alone, and only where
+            // Message-ID and Date say so can the server's UIDs be new as well.
+            let class = w.class(file.cid);
+            let here = w.disk.values().flat_map(|d| d.values()).map(|f| f.cid);
+            let there = w.server.values().flat_map(|b| b.mails.values()).map(|m| m.cid);
+            let alone = here.filter(|c| w.class(*c) == class).count() == 1
+                && there.filter(|c| w.class(*c) == class).count() <= 1
+                && w.ledger
+                    .rows
+                    .values()
+                    .any(|r| r.identity.content == Some(w.content_hash(file.cid)));
             let id = &w.contents[file.cid].message_id;
             let same_id = w.contents.iter().filter(|c| c.message_id == *id).count();
             let draft = is_drafts(&f) || is_drafts(&to) || file.flags.has(SystemFlags::DRAFT);

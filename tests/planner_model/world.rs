@@ -114,6 +114,8 @@ pub struct World {
     pub streams: bool,
     /// The messages whose bytes were written into the Maildir.
     pub downloads: Vec<Ghost>,
+    /// How many messages pairing wanted the bytes of.
+    pub asked: usize,
     /// Effects and commits so far.
     pub steps: u32,
     /// After how many steps to kill.
