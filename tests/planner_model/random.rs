@@ -112,8 +112,8 @@ fn shrink(before: &World, case: &Case, brain: Brain) -> Case {
     case
 }
 
-/// A panic is a failure like any other.
-fn caught(before: &World, case: &Case, brain: Brain) -> Result<(), String> {
+/// Runs it. A panic is a failure like any other.
+pub fn caught(before: &World, case: &Case, brain: Brain) -> Result<(), String> {
     let attempt = std::panic::AssertUnwindSafe(|| run(before, case, brain));
     std::panic::catch_unwind(attempt).unwrap_or_else(|_| Err("panicked, see above".into()))
 }
