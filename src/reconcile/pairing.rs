@@ -159,7 +159,10 @@ fn candidates<'a>(trees: &'a Trees, round: Round, pairs: &Pairs) -> Vec<Candidat
         exact: true,
         draft: f.flags.has(SystemFlags::DRAFT),
     });
-    rows.chain(files).filter(|c| pairs.is_free(c.known)).collect()
+    let mut all: Vec<_> = rows.chain(files).filter(|c| pairs.is_free(c.known)).collect();
+    // among equal ones, those whose file is here: nothing is downloaded then
+    all.sort_by_key(|c| matches!(c.known, Known::Row(r) if trees.missing.contains(&r)));
+    all
 }
 
 /// The server's own id is proof. Labels share one id: the same folder goes first.
