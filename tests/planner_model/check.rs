@@ -387,7 +387,14 @@ impl Check<'_> {
             let came = ghosts.iter().filter(|g| at(is, g).is_some() && at(was, g) != at(is, g));
             went.count().min(came.count())
         };
-        if there > want_there + crossed(&file) || here > want_here + crossed(&mail) {
+        // so are a kept file that was removed and an equal message that the server has again: it is
+        // fetched, and an equal file stays kept
+        let dropped = ghosts
+            .iter()
+            .filter(|g| mail(was, g).is_none() && file(was, g).is_some() && file(is, g).is_none());
+        let again = ghosts.iter().filter(|g| mail(was, g).is_none() && mail(is, g).is_some());
+        let refetched = dropped.count().min(again.count());
+        if there > want_there + crossed(&file) || here > want_here + crossed(&mail) + refetched {
             return say("doubled");
         }
         if there + here == 0 && want_there + want_here > 0 {
