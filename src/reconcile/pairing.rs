@@ -193,7 +193,6 @@ struct Key<'a> {
     folder: Option<FolderId>,
     fingerprint: &'a Fingerprint,
     wire_size: u64,
-    internal_date: i64,
 }
 
 fn by_fingerprint(
@@ -213,7 +212,6 @@ fn by_fingerprint(
             folder: round.same_folder().then_some(folder),
             fingerprint: &i.fingerprint,
             wire_size: if trees.sizes_lie { 0 } else { i.wire_size },
-            internal_date: 0,
         }
     };
     let mut groups: BTreeMap<Key<'_>, (Vec<&Row>, Vec<&Candidate<'_>>)> = BTreeMap::new();
@@ -241,18 +239,16 @@ fn by_fingerprint(
     }
 }
 
-/// Whether Message-ID, Date and size, unique on both sides, are enough. Where sizes lie, they are
-/// not.
+/// Whether Message-ID, Date and size, unique on both sides, are enough. Where sizes lie, a file's
+/// says nothing; but what the server said of the same message before, it says again.
 fn proves(trees: &Trees, round: Round, key: &Key<'_>, a: &Row, c: &Candidate<'_>) -> bool {
     let moved_alike =
         round != Round::Vanished || a.identity.internal_date == c.identity.internal_date;
     let contradicted =
         c.exact && matches!((a.identity.content, c.identity.content), (Some(x), Some(y)) if x != y);
-    key.fingerprint.is_complete()
-        && !trees.sizes_lie
-        && !is_draft(trees, a, c)
-        && moved_alike
-        && !contradicted
+    let sized = !trees.sizes_lie
+        || matches!(c.known, Known::Row(_)) && a.identity.wire_size == c.identity.wire_size;
+    key.fingerprint.is_complete() && sized && !is_draft(trees, a, c) && moved_alike && !contradicted
 }
 
 /// An edited draft keeps its Message-ID and Date, and may keep its size.
