@@ -432,11 +432,11 @@ pub fn summary(w: &World) -> Vec<String> {
 }
 
 /// What must hold of every ledger after a pass: each row where it says it is.
-pub fn ledger_is_true(w: &World) -> Result<(), String> {
+pub fn ledger_is_true(w: &World, waits: bool) -> Result<(), String> {
     for r in w.ledger.rows.values() {
         let (mail, file) = (w.mail(r.folder, r.uid), w.row_file(r));
         let fine = match r.state {
-            State::Kept => r.uid.is_none() && file.is_some(),
+            State::Kept => r.uid.is_none() && (file.is_some() || waits),
             // what is held or waits may miss a side
             State::Absent => (mail.is_some() || r.gone.is_some()) && r.place.is_none(),
             State::Synced => mail.is_some() || file.is_some() || r.gone.is_some(),
