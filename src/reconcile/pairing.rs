@@ -269,7 +269,8 @@ fn by_content(
 ) {
     let mut left: BTreeMap<ContentHash, Vec<&Candidate<'_>>> = BTreeMap::new();
     for c in known {
-        if let (Some(h), true) = (c.identity.content, c.exact) {
+        // equal to the bytes of either copy is proof, even where the two differ
+        if let Some(h) = c.identity.content {
             left.entry(h).or_default().push(c);
         }
     }
