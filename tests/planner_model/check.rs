@@ -43,6 +43,9 @@ pub fn spots(w: &World) -> BTreeMap<Ghost, Spot> {
     out
 }
 
+/// Where a message stands on one side, in words.
+type At<'a> = &'a dyn Fn(&BTreeMap<Ghost, Spot>, &Ghost) -> Option<String>;
+
 /// The state of affairs that a pass begins with.
 pub struct Check<'a> {
     /// As both sides agreed last.
@@ -182,20 +185,19 @@ impl Check<'_> {
                 (None, _) => {}
             },
             // absent
-            (Some(_), None) => match (&at_server, &at_local) {
-                (Some(_), Some(y)) => meet(&mut want, y),
-                _ => {}
-            },
+            (Some(_), None) => {
+                if let (Some(_), Some(y)) = (&at_server, &at_local) {
+                    meet(&mut want, y);
+                }
+            }
             // new
             (None, None) => match (&at_server, &at_local) {
                 (Some(x), None) => {
                     both(&mut want, x);
                     want.fetched = true;
                 }
-                (None, Some(y)) => {
-                    if self.policy(y).upload && !self.policy.read_only {
-                        both(&mut want, y);
-                    }
+                (None, Some(y)) if self.policy(y).upload && !self.policy.read_only => {
+                    both(&mut want, y);
                 }
                 (Some(x), Some(y)) => {
                     let same_bytes = server.map(|x| x.4) == local.map(|y| y.3);
@@ -382,7 +384,7 @@ impl Check<'_> {
             let spot = of.get(g)?.server.first()?;
             Some(format!("{:?}", (&spot.0, spot.1, spot.2)))
         };
-        let crossed = |at: &dyn Fn(&BTreeMap<Ghost, Spot>, &Ghost) -> Option<String>| {
+        let crossed = |at: At<'_>| {
             let went = ghosts.iter().filter(|g| at(was, g).is_some() && at(is, g).is_none());
             let came = ghosts.iter().filter(|g| at(is, g).is_some() && at(was, g) != at(is, g));
             went.count().min(came.count())

@@ -322,7 +322,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let (f, uid) = take(mails(w), op.a)?;
             let to = server_folder(w, op.b)?;
             let mut mail = w.server.get_mut(&f)?.mails.remove(&uid)?;
-            if op.c % 4 == 0 {
+            if op.c.is_multiple_of(4) {
                 mail.server_id = mail.server_id.map(|i| ServerId(format!("{}'", i.0).into()));
             }
             // without the date, only the bytes tell a move, and an altered file has others
@@ -331,7 +331,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
                 .values()
                 .flat_map(|d| d.values())
                 .any(|f| f.cid != mail.cid && w.class(f.cid) == w.class(mail.cid));
-            if op.c % 5 == 0 && !altered {
+            if op.c.is_multiple_of(5) && !altered {
                 mail.date += 1; // a client that moves by APPEND
             }
             w.put_mail(&to, mail);
@@ -361,7 +361,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let to = folder(&format!("Renamed/{}", f.to_text()));
             if !w.server.contains_key(&to) {
                 let mut b = w.server.remove(&f)?;
-                if op.b % 2 == 0 {
+                if op.b.is_multiple_of(2) {
                     b.validity = 5000 + w.fresh();
                 }
                 w.server.insert(to, b);
@@ -383,7 +383,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
         MoveHere | RenameHere => {
             let (f, base) = take(files(w), op.a)?;
             let to = if op.kind == MoveHere { disk_folder(w, op.b)? } else { f.clone() };
-            let base_there = if op.kind == RenameHere || op.c % 3 == 0 {
+            let base_there = if op.kind == RenameHere || op.c.is_multiple_of(3) {
                 w.foreign_base()
             } else {
                 base.clone()
@@ -428,7 +428,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let to = disk_folder(w, op.b)?;
             let ghost = w.fresh();
             let file = File { ghost, ..w.disk[&f][&base].clone() };
-            let base = if to == f || op.c % 2 == 0 { w.foreign_base() } else { base };
+            let base = if to == f || op.c.is_multiple_of(2) { w.foreign_base() } else { base };
             w.put_file(&to, base, file);
         }
         AppearHere => {
