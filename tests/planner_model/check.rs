@@ -394,8 +394,14 @@ impl Check<'_> {
         let dropped = ghosts
             .iter()
             .filter(|g| mail(was, g).is_none() && file(was, g).is_some() && file(is, g).is_none());
-        let again = ghosts.iter().filter(|g| mail(was, g).is_none() && mail(is, g).is_some());
-        let refetched = dropped.count().min(again.count());
+        let again =
+            ghosts.iter().filter(|g| mail(was, g).is_none() && mail(is, g).is_some()).count();
+        // and where the one that went, or is taken to have gone, is there under a new UID, it is
+        // fetched again (deleted here, moved there)
+        let renumbered = ghosts.iter().filter(|g| {
+            mail(was, g).is_some() && mail(is, g).is_some() && mail(was, g) != mail(is, g)
+        });
+        let refetched = dropped.count().min(again) + crossed(&file).min(renumbered.count() + again);
         if there > want_there + crossed(&file) || here > want_here + crossed(&mail) + refetched {
             return say("doubled");
         }

@@ -321,16 +321,21 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
         MoveThere => {
             let (f, uid) = take(mails(w), op.a)?;
             let to = server_folder(w, op.b)?;
-            let mut mail = w.server.get_mut(&f)?.mails.remove(&uid)?;
-            if op.c.is_multiple_of(4) {
-                mail.server_id = mail.server_id.map(|i| ServerId(format!("{}'", i.0).into()));
-            }
-            // without the date, only the bytes tell a move, and an altered file has others
+            // as a draft, or without the date, only the bytes tell a move, and an altered file has
+            // others
+            let cid = w.server[&f].mails[&uid].cid;
             let altered = w
                 .disk
                 .values()
                 .flat_map(|d| d.values())
-                .any(|f| f.cid != mail.cid && w.class(f.cid) == w.class(mail.cid));
+                .any(|f| f.cid != cid && w.class(f.cid) == w.class(cid));
+            if altered && is_drafts(&to) {
+                return None;
+            }
+            let mut mail = w.server.get_mut(&f)?.mails.remove(&uid)?;
+            if op.c.is_multiple_of(4) {
+                mail.server_id = mail.server_id.map(|i| ServerId(format!("{}'", i.0).into()));
+            }
             if op.c.is_multiple_of(5) && !altered {
                 mail.date += 1; // a client that moves by APPEND
             }
@@ -408,10 +413,10 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let there = w.server.values().flat_map(|b| b.mails.values()).map(|m| m.cid);
             let alone = here.filter(|c| w.class(*c) == class).count() == 1
                 && there.filter(|c| w.class(*c) == class).count() <= 1
-                && w.ledger
-                    .rows
-                    .values()
-                    .any(|r| r.identity.content == Some(w.content_hash(file.cid)));
+                && w.ledger.rows.values().any(|r| {
+                    let draft = r.agreed.has(SystemFlags::DRAFT) || is_drafts(&w.name(r.folder));
+                    r.identity.content == Some(w.content_hash(file.cid)) && !draft
+                });
             let id = &w.contents[file.cid].message_id;
             let same_id = w.contents.iter().filter(|c| c.message_id == *id).count();
             let draft = is_drafts(&f) || is_drafts(&to) || file.flags.has(SystemFlags::DRAFT);
@@ -473,7 +478,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
         }
         ArriveAgain => {
             let kept = of_state(w, State::Kept);
-            let (ghost, cid) = take(kept, op.a)?;
+            let (ghost, cid) = take(kept, op.a).filter(|(_, cid)| w.class(*cid) == *cid)?;
             if !mails(w).iter().any(|(f, u)| w.server[f].mails[u].ghost == ghost) {
                 let at = server_folder(w, op.b)?;
                 arrive_as(w, &at, cid, ghost, rng);
