@@ -435,6 +435,10 @@ impl Applier<'_> {
                 let (from, uid) = (row.folder, row.uid);
                 self.refolder(&mut row, trash);
                 (row.state, row.place) = (State::Pending, None);
+                if !row.exact {
+                    // these were the file's bytes; the arrival's are not known
+                    (row.identity.content, row.identity.reader) = (None, None);
+                }
                 self.there(row, Source::Moved(from, uid), (!approved).then_some(from))?;
             }
             Action::ExpungeThere { row, approved } => {

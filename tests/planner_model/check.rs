@@ -43,6 +43,9 @@ pub fn spots(w: &World) -> BTreeMap<Ghost, Spot> {
     out
 }
 
+/// Where a message stands on one side, in words.
+type At<'a> = &'a dyn Fn(&BTreeMap<Ghost, Spot>, &Ghost) -> Option<String>;
+
 /// The state of affairs that a pass begins with.
 pub struct Check<'a> {
     /// As both sides agreed last.
@@ -182,20 +185,19 @@ impl Check<'_> {
                 (None, _) => {}
             },
             // absent
-            (Some(_), None) => match (&at_server, &at_local) {
-                (Some(_), Some(y)) => meet(&mut want, y),
-                _ => {}
-            },
+            (Some(_), None) => {
+                if let (Some(_), Some(y)) = (&at_server, &at_local) {
+                    meet(&mut want, y);
+                }
+            }
             // new
             (None, None) => match (&at_server, &at_local) {
                 (Some(x), None) => {
                     both(&mut want, x);
                     want.fetched = true;
                 }
-                (None, Some(y)) => {
-                    if self.policy(y).upload && !self.policy.read_only {
-                        both(&mut want, y);
-                    }
+                (None, Some(y)) if self.policy(y).upload && !self.policy.read_only => {
+                    both(&mut want, y);
                 }
                 (Some(x), Some(y)) => {
                     let same_bytes = server.map(|x| x.4) == local.map(|y| y.3);
@@ -382,12 +384,25 @@ impl Check<'_> {
             let spot = of.get(g)?.server.first()?;
             Some(format!("{:?}", (&spot.0, spot.1, spot.2)))
         };
-        let crossed = |at: &dyn Fn(&BTreeMap<Ghost, Spot>, &Ghost) -> Option<String>| {
+        let crossed = |at: At<'_>| {
             let went = ghosts.iter().filter(|g| at(was, g).is_some() && at(is, g).is_none());
             let came = ghosts.iter().filter(|g| at(is, g).is_some() && at(was, g) != at(is, g));
             went.count().min(came.count())
         };
-        if there > want_there + crossed(&file) || here > want_here + crossed(&mail) {
+        // so are a kept file that was removed and an equal message that the server has again: it is
+        // fetched, and an equal file stays kept
+        let dropped = ghosts
+            .iter()
+            .filter(|g| mail(was, g).is_none() && file(was, g).is_some() && file(is, g).is_none());
+        let again =
+            ghosts.iter().filter(|g| mail(was, g).is_none() && mail(is, g).is_some()).count();
+        // and where the one that went, or is taken to have gone, is there under a new UID, it is
+        // fetched again (deleted here, moved there)
+        let renumbered = ghosts.iter().filter(|g| {
+            mail(was, g).is_some() && mail(is, g).is_some() && mail(was, g) != mail(is, g)
+        });
+        let refetched = dropped.count().min(again) + crossed(&file).min(renumbered.count() + again);
+        if there > want_there + crossed(&file) || here > want_here + crossed(&mail) + refetched {
             return say("doubled");
         }
         if there + here == 0 && want_there + want_here > 0 {
@@ -425,11 +440,11 @@ pub fn summary(w: &World) -> Vec<String> {
 }
 
 /// What must hold of every ledger after a pass: each row where it says it is.
-pub fn ledger_is_true(w: &World) -> Result<(), String> {
+pub fn ledger_is_true(w: &World, waits: bool) -> Result<(), String> {
     for r in w.ledger.rows.values() {
         let (mail, file) = (w.mail(r.folder, r.uid), w.row_file(r));
         let fine = match r.state {
-            State::Kept => r.uid.is_none() && file.is_some(),
+            State::Kept => r.uid.is_none() && (file.is_some() || waits),
             // what is held or waits may miss a side
             State::Absent => (mail.is_some() || r.gone.is_some()) && r.place.is_none(),
             State::Synced => mail.is_some() || file.is_some() || r.gone.is_some(),
