@@ -45,7 +45,7 @@ pub struct Session {
     pub(super) hierarchy: Option<Hierarchy>,
     /// Names as spelled in the last listing, with their separators.
     pub(super) wires: BTreeMap<FolderName, (Vec<u8>, Option<u8>)>,
-    pub(super) bodies: super::fetch::Bodies,
+    pub(super) bodies: super::bodies::Bodies,
     pub(super) qresync: bool,
     pub(super) compressed: bool,
     about: About,
@@ -125,7 +125,7 @@ impl Session {
             folder: Folder::default(),
             hierarchy: None,
             wires: BTreeMap::new(),
-            bodies: super::fetch::Bodies::default(),
+            bodies: super::bodies::Bodies::default(),
             qresync: false,
             compressed: false,
             about,
