@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::pass::SharedLedger;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::Tx;
 use crate::maildir::marker::{self, Line};
 
 /// How Maildir and ledger stand at the start.
@@ -103,6 +104,8 @@ pub struct Guard {
     account: String,
     host: String,
     raised: bool,
+    /// The ledger does not know yet that the marker was raised as well.
+    to_close: bool,
     /// A dry run works on a copy of the ledger, and leaves the marker alone.
     scratch: bool,
 }
@@ -115,6 +118,7 @@ impl Guard {
             account: account.to_owned(),
             host: host.to_owned(),
             raised: false,
+            to_close: false,
             scratch,
         }
     }
@@ -134,12 +138,19 @@ impl Guard {
         })?;
         let line = Line { ledger: meta.id, generation: meta.generation, host: self.host.clone() };
         marker::write(&self.root, &self.account, Some(&line))?;
-        ledger.with(|l| {
-            let mut meta = l.meta()?;
-            meta.closed = true;
-            l.write(|tx| tx.set_meta(&meta))
-        })?;
         self.raised = true;
+        self.to_close = true;
+        Ok(())
+    }
+
+    /// Notes that the marker has the generation too, together with whatever is written next: a
+    /// crash before leaves it open, which is one of the states that belong together.
+    pub fn close(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        if std::mem::take(&mut self.to_close) {
+            let mut meta = tx.meta()?;
+            meta.closed = true;
+            tx.set_meta(&meta)?;
+        }
         Ok(())
     }
 }
