@@ -93,8 +93,9 @@ impl Round {
 
     fn takes(self, row: &Row) -> bool {
         match self {
+            // both have their message there still, under another UID
             Self::Epoch | Self::EpochElsewhere => {
-                row.state == State::Synced && row.gone == Some(Gone::Epoch)
+                matches!(row.state, State::Synced | State::Absent) && row.gone == Some(Gone::Epoch)
             }
             Self::Vanished => row.state == State::Synced && row.gone == Some(Gone::Vanished),
             Self::Kept | Self::KeptElsewhere => row.state == State::Kept,
@@ -161,7 +162,13 @@ fn candidates<'a>(trees: &'a Trees, round: Round, pairs: &Pairs) -> Vec<Candidat
     });
     let mut all: Vec<_> = rows.chain(files).filter(|c| pairs.is_free(c.known)).collect();
     // among equal ones, those whose file is here: nothing is downloaded then
-    all.sort_by_key(|c| matches!(c.known, Known::Row(r) if trees.missing.contains(&r)));
+    all.sort_by_key(|c| match c.known {
+        Known::Row(r) => (
+            trees.missing.contains(&r),
+            trees.rows.get(&r).is_some_and(|r| r.state == State::Absent),
+        ),
+        Known::File(..) => (false, false),
+    });
     all
 }
 
