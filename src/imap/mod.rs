@@ -20,6 +20,7 @@ pub mod quirks;
 pub mod reply;
 pub mod response;
 pub mod select;
+mod scram;
 pub mod session;
 pub mod store;
 pub mod token;
