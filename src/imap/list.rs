@@ -126,7 +126,7 @@ impl Session {
         if self.caps.condstore {
             items.push_str(" HIGHESTMODSEQ");
         }
-        if self.caps.objectid {
+        if self.caps.status_mailbox_id {
             items.push_str(" MAILBOXID");
         }
         items.push(')');

@@ -215,6 +215,26 @@ fn cyrus() {
     run(everything(&server, false));
 }
 
+#[test]
+fn cyrus_is_known_before_it_is_asked() {
+    let server = Cyrus::start();
+    server.imap().create("Work");
+    run(async {
+        let mut s = session(server.port()).await;
+        assert_eq!(s.caps().quirks, ["cyrus-status-mailboxid"]);
+        let listing = s.list().await.unwrap();
+        assert!(listing.folders.iter().all(|f| f.mailbox_id.is_none()));
+        // that of SELECT is always there, and always the same
+        let work = wire(&listing, "Work");
+        let id = s.select(&work, false, None).await.unwrap().mailbox_id.unwrap();
+        assert!(id.len() > 8 && id.bytes().all(|b| b.is_ascii_graphic()), "{id}");
+        for other in [&b"INBOX"[..], &work, b"INBOX", &work] {
+            let opened = s.select(other, false, None).await.unwrap().mailbox_id;
+            assert_eq!(opened == Some(id.clone()), other == work.as_slice());
+        }
+    });
+}
+
 /// What changed since: QRESYNC says it with the SELECT.
 async fn delta(server: &dyn Server) {
     server.seed("INBOX", &Mint::new(4).letters(0..12));
