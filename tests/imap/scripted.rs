@@ -573,6 +573,10 @@ fn after_a_broken_connection_every_message_has_an_answer() {
 fn a_flood_is_an_error_and_no_memory() {
     for flood in [
         "* LIST () \"/\" a\r\n".repeat(1000),
+        "* STATUS a (MESSAGES 1)\r\n".repeat(1000),
+        "* SEARCH 1\r\n".repeat(1000),
+        "* 1 FETCH (UID 1 FLAGS ())\r\n".repeat(1000),
+        "* OK still here\r\n".repeat(1000),
         format!("* LIST () \"/\" \"{}\"\r\n", "x".repeat(100_000)),
         "x".repeat(100_000),
     ] {
