@@ -93,8 +93,9 @@ impl Round {
 
     fn takes(self, row: &Row) -> bool {
         match self {
+            // both have their message there still, under another UID
             Self::Epoch | Self::EpochElsewhere => {
-                row.state == State::Synced && row.gone == Some(Gone::Epoch)
+                matches!(row.state, State::Synced | State::Absent) && row.gone == Some(Gone::Epoch)
             }
             Self::Vanished => row.state == State::Synced && row.gone == Some(Gone::Vanished),
             Self::Kept | Self::KeptElsewhere => row.state == State::Kept,
@@ -161,7 +162,13 @@ fn candidates<'a>(trees: &'a Trees, round: Round, pairs: &Pairs) -> Vec<Candidat
     });
     let mut all: Vec<_> = rows.chain(files).filter(|c| pairs.is_free(c.known)).collect();
     // among equal ones, those whose file is here: nothing is downloaded then
-    all.sort_by_key(|c| matches!(c.known, Known::Row(r) if trees.missing.contains(&r)));
+    all.sort_by_key(|c| match c.known {
+        Known::Row(r) => (
+            trees.missing.contains(&r),
+            trees.rows.get(&r).is_some_and(|r| r.state == State::Absent),
+        ),
+        Known::File(..) => (false, false),
+    });
     all
 }
 
@@ -277,16 +284,21 @@ fn by_content(
     if left.is_empty() {
         return;
     }
-    for a in arrived {
-        let Some(h) = a.identity.content else {
-            wants.insert(a.id);
-            continue;
-        };
-        // the same folder first, then in the order of the ledger
-        let Some(cs) = left.get_mut(&h) else { continue };
-        let at = cs.iter().position(|c| c.folder == a.folder).unwrap_or(0);
-        if at < cs.len() {
-            pairs.join(a.id, cs.remove(at).known);
+    wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
+    // Among equal copies, first those with the same INTERNALDATE, which a move keeps; then the same
+    // folder; then in the order of the ledger.
+    let fits: [fn(&Row, &Candidate<'_>) -> bool; 3] = [
+        |a, c| c.identity.internal_date == a.identity.internal_date,
+        |a, c| c.folder == a.folder,
+        |_, _| true,
+    ];
+    for fits in fits {
+        for a in arrived {
+            let cs = a.identity.content.and_then(|h| left.get_mut(&h));
+            let Some(cs) = cs.filter(|_| !pairs.by_arrival.contains_key(&a.id)) else { continue };
+            if let Some(at) = cs.iter().position(|c| fits(a, c)) {
+                pairs.join(a.id, cs.remove(at).known);
+            }
         }
     }
 }

@@ -222,11 +222,13 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// The row has the file now, wherever it stands.
+    /// The row has the file now, wherever it stands. Where a reader wrote into its headers, the row
+    /// goes on to know the server's bytes, by which the server's message is known again; the file
+    /// is, by what readers leave alone.
     fn take(&self, row: &mut Row, f: &LocalFile) {
         row.exact &= row.identity.content == f.identity.content;
-        row.identity.content = f.identity.content;
-        row.identity.reader = f.identity.reader;
+        row.identity.content = row.identity.content.or(f.identity.content);
+        row.identity.reader = row.identity.reader.or(f.identity.reader);
         row.place = Some(f.place.clone());
         row.local = f.flags.clone();
     }

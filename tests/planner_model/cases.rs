@@ -637,6 +637,21 @@ mod pairing {
     }
 
     #[test]
+    fn equal_copies_are_told_apart_by_internal_date() {
+        let mut s = scene();
+        s.had(Synced, "INBOX", "a");
+        s.had(Synced, "Archive", "a");
+        s.file("INBOX", "a").flags = flags("todo");
+        // round and about: neither the folder nor the order says which is which
+        let first = s.expunge("INBOX", "a");
+        s.move_there("Archive", "a", "Junk");
+        s.w.put_mail(&folder("Archive"), first);
+        s.ends("Archive a, Junk a", "Archive a, Junk a");
+        assert_eq!(s.mail("Archive", "a").flags, flags("todo"));
+        assert_eq!(s.mail("Junk", "a").flags, flags(""));
+    }
+
+    #[test]
     fn without_a_message_id_the_bytes_decide() {
         let mut s = scene();
         s.bytes("a", "", "", 1000);

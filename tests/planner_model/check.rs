@@ -43,9 +43,6 @@ pub fn spots(w: &World) -> BTreeMap<Ghost, Spot> {
     out
 }
 
-/// Where a message stands on one side, in words.
-type At<'a> = &'a dyn Fn(&BTreeMap<Ghost, Spot>, &Ghost) -> Option<String>;
-
 /// The state of affairs that a pass begins with.
 pub struct Check<'a> {
     /// As both sides agreed last.
@@ -374,38 +371,38 @@ impl Check<'_> {
                  {there} and {here}: {now:?}"
             ))
         };
-        // one that went and an equal one that came are one that was moved: what the other side has
-        // of the one that went is not deleted then
+        // Two that were stirred may each be taken for the other: one that went and one that came
+        // are one that was moved, and what would have gone with the first stays.
         let file = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| {
-            let spot = of.get(g)?.local.first()?;
-            Some(format!("{:?}", (&spot.0, &spot.1)))
+            of.get(g)?.local.first().map(|l| (l.0.clone(), l.1.clone()))
         };
-        let mail = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| {
-            let spot = of.get(g)?.server.first()?;
-            Some(format!("{:?}", (&spot.0, spot.1, spot.2)))
+        let mail =
+            |of: &BTreeMap<Ghost, Spot>, g: &Ghost| of.get(g)?.server.first().map(|s| s.0.clone());
+        let renumbered = |g: &Ghost| match (was.get(g), is.get(g)) {
+            (Some(a), Some(b)) => match (a.server.first(), b.server.first()) {
+                (Some(a), Some(b)) => a.1 == b.1 && a.2 != b.2,
+                _ => false,
+            },
+            _ => false,
         };
-        let crossed = |at: At<'_>| {
-            let went = ghosts.iter().filter(|g| at(was, g).is_some() && at(is, g).is_none());
-            let came = ghosts.iter().filter(|g| at(is, g).is_some() && at(was, g) != at(is, g));
-            went.count().min(came.count())
-        };
-        // so are a kept file that was removed and an equal message that the server has again: it is
-        // fetched, and an equal file stays kept
-        let dropped = ghosts
-            .iter()
-            .filter(|g| mail(was, g).is_none() && file(was, g).is_some() && file(is, g).is_none());
-        let again =
-            ghosts.iter().filter(|g| mail(was, g).is_none() && mail(is, g).is_some()).count();
-        // and where the one that went, or is taken to have gone, is there under a new UID, it is
-        // fetched again (deleted here, moved there)
-        let renumbered = ghosts.iter().filter(|g| {
-            mail(was, g).is_some() && mail(is, g).is_some() && mail(was, g) != mail(is, g)
+        let stirred = ghosts.iter().filter(|g| {
+            file(was, g) != file(is, g) || mail(was, g) != mail(is, g) || renumbered(g)
         });
-        let refetched = dropped.count().min(again) + crossed(&file).min(renumbered.count() + again);
-        if there > want_there + crossed(&file) || here > want_here + crossed(&mail) + refetched {
+        let crossed = stirred.count().saturating_sub(1);
+        if there > want_there + crossed || here > want_here + crossed {
             return say("doubled");
         }
-        if there + here == 0 && want_there + want_here > 0 {
+        // a copy in the same folder, with the original removed, is a file renamed, and goes with the
+        // server's message under mirror
+        let folder = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| file(of, g).map(|f| f.0);
+        let renamed = ghosts.iter().any(|g| {
+            let at = folder(was, g);
+            at.is_some()
+                && folder(is, g).is_none()
+                && mail(is, g).is_none()
+                && ghosts.iter().any(|c| folder(was, c).is_none() && folder(is, c) == at)
+        });
+        if there + here == 0 && want_there + want_here > 0 && !renamed {
             return say("lost");
         }
         // where nothing came and nothing went, none may be missing

@@ -283,6 +283,14 @@ fn altered(w: &World, f: &FolderName, base: &mailkeep::model::BaseName) -> bool 
     w.class(cid) != cid
 }
 
+/// Other bytes have this Message-ID and Date: an edited draft's, or those that a reader wrote into.
+/// Which of several copies is which only bytes that nobody has any more could say.
+fn torn(w: &World, cid: Cid) -> bool {
+    let c = &w.contents[cid];
+    let alike = w.contents.iter().filter(|x| x.message_id == c.message_id && x.date == c.date);
+    !c.message_id.is_empty() && alike.count() > 1
+}
+
 fn toggle(f: &Flags, n: usize) -> Flags {
     let one = flags(["\\Seen", "\\Flagged", "$Forwarded", "todo"][n % 4]);
     if one.minus(f).is_empty() { f.minus(&one) } else { f.union(&one) }
@@ -310,7 +318,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             arrive(w, &at, cid, rng);
         }
         ArriveEqual => {
-            let cid = op.b.checked_rem(w.contents.len()).filter(|_| case.copies)?;
+            let cid = op.b.checked_rem(w.contents.len()).filter(|c| case.copies && !torn(w, *c))?;
             let at = server_folder(w, op.a)?;
             arrive(w, &at, cid, rng);
         }
@@ -345,6 +353,9 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let (f, uid) = take(mails(w), op.a).filter(|_| case.copies)?;
             let to = server_folder(w, op.b)?;
             let mail = w.server[&f].mails[&uid].clone();
+            if torn(w, mail.cid) {
+                return None;
+            }
             let ghost = w.fresh();
             w.put_mail(&to, Mail { ghost, ..mail });
         }
@@ -419,7 +430,11 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
                 });
             let id = &w.contents[file.cid].message_id;
             let same_id = w.contents.iter().filter(|c| c.message_id == *id).count();
-            let draft = is_drafts(&f) || is_drafts(&to) || file.flags.has(SystemFlags::DRAFT);
+            let drafts = w.server.iter().filter(|(n, _)| is_drafts(n));
+            let draft = is_drafts(&f)
+                || is_drafts(&to)
+                || file.flags.has(SystemFlags::DRAFT)
+                || drafts.flat_map(|(_, b)| b.mails.values()).any(|m| w.class(m.cid) == class);
             if alone && !id.is_empty() && same_id == 1 && !draft && !w.sizes_lie {
                 file.cid = w.touched(file.cid);
             }

@@ -233,9 +233,15 @@ impl World {
         self.server.entry(name.clone()).or_insert(mailbox);
     }
 
-    /// Puts a message into a mailbox, which is made if need be (TRYCREATE).
+    /// Puts a message into a mailbox, which is made if need be (TRYCREATE), with the use that it
+    /// had, so that its policy stays the same. But no trash comes to be in the middle of a story.
     pub fn put_mail(&mut self, name: &FolderName, mail: Mail) -> u32 {
-        self.add_mailbox(name, None);
+        let known = self.ledger.folders.values().find(|k| k.name == *name);
+        let special = known
+            .and_then(|k| k.special)
+            .filter(|u| *u != SpecialUse::Trash)
+            .filter(|u| self.server.values().all(|b| b.special != Some(*u)));
+        self.add_mailbox(name, special);
         let b = self.server.get_mut(name).unwrap();
         let uid = b.next;
         b.next += 1;
