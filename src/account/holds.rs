@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ledger::{
     Action as Done, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side as There,
 };
-use crate::model::{BaseName, FolderId};
+use crate::model::{BaseName, ContentHash, FolderId};
 use crate::policy::decide::{Decision, Held, HeldKind, Side, Standing, Verdict};
 use crate::reconcile::{FileId, Trees};
 
@@ -31,7 +31,12 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
     }
     let by_name: BTreeMap<(FolderId, &BaseName), FileId> =
         trees.files.iter().map(|(id, f)| ((f.folder, &f.place.file.base), *id)).collect();
+    let by_content: BTreeMap<ContentHash, FileId> =
+        trees.files.iter().filter_map(|(id, f)| Some((f.identity.content?, *id))).collect();
     for hold in &holds {
+        if hold.kind == HoldKind::NoTrash && hold.state == HoldState::Open {
+            continue; // there may be a trash now
+        }
         let verdict = match hold.state {
             HoldState::Open => Verdict::Open,
             HoldState::Approved => Verdict::Approved,
@@ -40,8 +45,12 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
         for item in &hold.items {
             if let Some(row) = item.row {
                 s.rows.insert(row, verdict);
-            } else if let Some(base) = &item.base
-                && let Some(file) = by_name.get(&(item.folder, base))
+            } else if let Some(file) = item
+                .base
+                .as_ref()
+                .and_then(|base| by_name.get(&(item.folder, base)))
+                // renamed or moved, it is still what was held
+                .or_else(|| by_content.get(&item.content?))
             {
                 if hold.kind == HoldKind::Refused && verdict == Verdict::Open {
                     s.refused.insert(*file);
@@ -76,7 +85,7 @@ pub fn count(decision: &Decision) -> u64 {
 /// any more goes, and so does one whose verdict was carried out.
 pub fn record(p: &mut Pass<'_>, trees: &Trees, decision: &Decision) -> Result<()> {
     let mut wanted: Vec<Hold> = decision.held.iter().map(|h| hold(p, trees, h)).collect();
-    if let Some(refused) = refused(p, trees) {
+    if let Some(refused) = refused(p, trees)? {
         wanted.push(refused);
     }
     p.report.held = wanted.iter().map(|h| h.items.len() as u64).sum();
@@ -174,9 +183,9 @@ fn file_items(trees: &Trees, files: &[FileId]) -> Vec<HoldItem> {
 }
 
 /// Uploads that the server refused for good, in this pass or before.
-fn refused(p: &Pass<'_>, trees: &Trees) -> Option<Hold> {
+fn refused(p: &Pass<'_>, trees: &Trees) -> Result<Option<Hold>> {
     let mut files: Vec<FileId> = p.refused.keys().copied().collect();
-    let before = p.ledger.with(|l| l.holds()).unwrap_or_default();
+    let before = p.ledger.with(|l| l.holds())?;
     let before =
         before.iter().filter(|h| h.kind == HoldKind::Refused && h.state == HoldState::Open);
     let mut reason = p.refused.values().next().cloned().unwrap_or_default();
@@ -191,7 +200,7 @@ fn refused(p: &Pass<'_>, trees: &Trees) -> Option<Hold> {
         }
     }
     let items = file_items(trees, &files);
-    (!items.is_empty()).then(|| Hold {
+    Ok((!items.is_empty()).then(|| Hold {
         id: HoldId(0),
         kind: HoldKind::Refused,
         folder: None,
@@ -200,5 +209,5 @@ fn refused(p: &Pass<'_>, trees: &Trees) -> Option<Hold> {
         state: HoldState::Open,
         created: p.now(),
         items,
-    })
+    }))
 }

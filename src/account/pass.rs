@@ -86,6 +86,8 @@ pub struct FolderState {
     pub keywords: KeywordMap,
     /// The keyword file was lost or contradicts the ledger: letters mean nothing in this pass.
     pub letters_void: bool,
+    /// What the last complete pass remembered of its names: signature and digest.
+    pub remembered: (Option<Vec<u8>>, Option<u128>),
     /// The digest of what stands in `cur` and `new`; `None` until it was read.
     pub names: Option<NamesDigest>,
     /// The signature that went with it, if an equal one later proves that nothing changed.
@@ -115,7 +117,11 @@ pub struct Fresh {
 
 impl FolderState {
     /// A folder that only the ledger speaks of so far.
-    pub fn new(rec: FolderRecord, dir: PathBuf, policy: FolderPolicy) -> Self {
+    ///
+    /// What was remembered of its names is taken out of the record, so that whatever this pass
+    /// writes, it is there again only when the pass has ended well.
+    pub fn new(mut rec: FolderRecord, dir: PathBuf, policy: FolderPolicy) -> Self {
+        let remembered = (rec.signature.take(), rec.digest.take());
         let keywords = KeywordMap::parse(&rec.keywords);
         Self {
             rec,
@@ -129,6 +135,7 @@ impl FolderState {
             closed: None,
             keywords,
             letters_void: false,
+            remembered,
             names: None,
             trusted: None,
             touched: false,
@@ -349,6 +356,10 @@ impl Pass<'_> {
         self.open = Some((id, write));
         let f = self.folder_mut(id)?;
         f.permanent = Some(selected.permanent.clone());
+        if selected.read_only {
+            // nothing is stored there, but what it shows it can say
+            f.permanent = Some(crate::imap::PermanentFlags::all());
+        }
         if write {
             f.closed =
                 selected.read_only.then(|| "the server opens this folder read-only".to_owned());
@@ -435,6 +446,9 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
         }
         acted = true;
         executor::execute(p, &trees, &decision.actions).await?;
+        if p.look_again {
+            break; // what was seen does not hold any more
+        }
         before = Some(decision);
     }
     Ok(acted)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::pass::Pass;
 use crate::error::Result;
 use crate::ledger::{Intent, IntentKind};
+use crate::model::{Row, RowId, State};
 use crate::policy::decide::{Action, Decision};
 use crate::reconcile::{FileId, LocalFile, Trees};
 
@@ -39,8 +40,28 @@ pub fn hold_back_open_intents(
     let now = p.now();
     let mut closed = Vec::new();
     let mut copies = Vec::new();
+    let mut halves = Vec::new();
     p.wait_until = None;
     for intent in &open {
+        if intent.place.is_none() {
+            match half_done(p, trees, intent)? {
+                Some(copy) => {
+                    halves.push((copy, intent.row));
+                    closed.push(intent.id);
+                    decision.actions.retain(|a| !deletes(a, intent.row));
+                    p.look_again = true;
+                }
+                None if now < intent.created + FINISHING => {
+                    let before = decision.actions.len();
+                    decision.actions.retain(|a| !deletes(a, intent.row));
+                    if decision.actions.len() < before {
+                        p.wait_until = p.wait_until.max(Some(intent.created + FINISHING));
+                    }
+                }
+                None => closed.push(intent.id),
+            }
+            continue;
+        }
         let file = trees.files.iter().find(|(_, f)| is_of(intent, f)).map(|(id, _)| *id);
         let adopted = decision.actions.iter().any(|a| {
             matches!(a, Action::Adopt { file: f, .. } | Action::MeetAt { file: f, .. }
@@ -62,8 +83,27 @@ pub fn hold_back_open_intents(
                     p.wait_until = p.wait_until.max(Some(until));
                 }
             }
+            Some(file) if altered(p, intent)? => {
+                // sending it again could double it
+                decision.actions.retain(|a| !sends(a, file));
+                let why = "it was being sent when the connection broke, and the server may have \
+                           stored it, but not byte for byte";
+                p.refused.insert(file, why.into());
+                closed.push(intent.id);
+            }
             _ => closed.push(intent.id),
         }
+    }
+    if !halves.is_empty() {
+        p.write(|tx| {
+            for (copy, original) in &halves {
+                if let Some(mut row) = tx.row(*copy)? {
+                    row.copy_of = *original;
+                    tx.update_row(&row)?;
+                }
+            }
+            Ok(())
+        })?;
     }
     note_copies(p, trees, decision, &copies)?;
     if !closed.is_empty() {
@@ -76,6 +116,38 @@ fn is_of(intent: &Intent, f: &LocalFile) -> bool {
     intent.source_folder == Some(f.folder)
         && (intent.identity.content.is_some() && intent.identity.content == f.identity.content
             || intent.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base))
+}
+
+/// A message that arrived since and has the intent's Message-ID and Date, but not its bytes: the
+/// server may have stored what was sent in its own way.
+fn altered(p: &Pass<'_>, intent: &Intent) -> Result<bool> {
+    Ok(arrived(p, intent)?.iter().any(|r| r.state != State::Pending))
+}
+
+/// What arrived in the target since, and looks like what was sent.
+fn arrived(p: &Pass<'_>, intent: &Intent) -> Result<Vec<Row>> {
+    if !intent.identity.fingerprint.is_complete() {
+        return Ok(Vec::new());
+    }
+    let alike = p.ledger.with(|l| l.by_fingerprint(&intent.identity.fingerprint))?;
+    let since = |r: &Row| r.uid.is_some() && r.uid >= intent.uidnext_before;
+    Ok(alike.into_iter().filter(|r| r.folder == intent.target && since(r)).collect())
+}
+
+/// A move of a message without a file (to the trash) of which only the COPY was done: the copy.
+fn half_done(p: &Pass<'_>, trees: &Trees, intent: &Intent) -> Result<Option<RowId>> {
+    let original = intent.row.and_then(|id| trees.rows.get(&id));
+    if intent.kind != IntentKind::Move || !original.is_some_and(Row::on_server) {
+        return Ok(None);
+    }
+    Ok(arrived(p, intent)?.into_iter().find(|r| r.copy_of.is_none()).map(|r| r.id))
+}
+
+fn deletes(action: &Action, row: Option<RowId>) -> bool {
+    matches!(
+        action,
+        Action::TrashThere { row: r, .. } | Action::ExpungeThere { row: r, .. } if Some(*r) == row
+    )
 }
 
 fn sends(action: &Action, file: FileId) -> bool {

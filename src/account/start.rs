@@ -136,7 +136,13 @@ async fn locked(
     let mut guard = Guard::new(&account.maildir, &account.name, &host, options.dry_run);
     stand(account, options, ledger, &host)?;
     let first_pass = ledger.with(|l| Ok(l.meta()?.created.is_none()))?;
-    same_server(account, ledger, &mut guard)?;
+    let moved = is_other_server(account, ledger)?;
+    let mut early = None;
+    if moved {
+        // another server is believed once it let us in
+        early = Some(log_in(account).await?);
+        same_server(account, ledger, &mut guard)?;
+    }
     let records = ledger.with(|l| l.folders())?;
     let mut folders = BTreeMap::new();
     for (id, rec) in records {
@@ -145,7 +151,10 @@ async fn locked(
         folders.insert(id, FolderState::new(rec, dir, policy));
     }
     let scanned = Some(Prescan::start(&folders, unix_now()));
-    let session = log_in(account).await?;
+    let session = match early {
+        Some(session) => session,
+        None => log_in(account).await?,
+    };
     let mut p = Pass {
         account,
         options,
@@ -202,7 +211,8 @@ async fn finish(mut p: Pass<'_>, done: Result<()>) -> Result<PassReport> {
         let name = p.folders.get(folder).map(|f| f.rec.name.to_string()).unwrap_or_default();
         p.report.notes.push(format!("folder {name}: {n} changes wait: {why}"));
     }
-    let whole = p.remote_complete && p.local_complete;
+    let failed = p.report.errors.iter().any(|e| e.scope >= Scope::Folder);
+    let whole = p.remote_complete && p.local_complete && p.options.folders.is_empty() && !failed;
     if p.first_pass && whole && !p.options.dry_run {
         p.ledger.with(|l| {
             let mut meta = l.meta()?;
@@ -234,6 +244,9 @@ fn stand(
     let standing =
         compare(claim, line, host, options.take_over).map_err(|r| r.error(&account.maildir))?;
     match (standing, line) {
+        (Standing::Together, Some(line)) if line.host != host && !options.dry_run => {
+            rewrite_line(account, ledger, host, false) // taken over
+        }
         (Standing::Together | Standing::New, _) | (_, None) => Ok(()),
         (Standing::Lost, Some(line)) => {
             tracing::warn!(
@@ -287,19 +300,23 @@ fn rewrite_line(account: &Account, ledger: &SharedLedger, host: &str, dry_run: b
     })
 }
 
+/// What tells servers apart.
+fn server_of(account: &Account) -> String {
+    format!("{}@{}:{}", account.user, account.endpoint.host, account.protocol.as_str())
+}
+
+fn is_other_server(account: &Account, ledger: &SharedLedger) -> Result<bool> {
+    ledger.with(|l| Ok(l.meta()?.host_user != server_of(account)))
+}
+
 /// Another host or user is another server: all UIDs are new.
 fn same_server(account: &Account, ledger: &SharedLedger, guard: &mut Guard) -> Result<()> {
-    let now = format!("{}@{}:{}", account.user, account.endpoint.host, account.protocol.as_str());
-    let mut meta = ledger.with(|l| l.meta())?;
-    if meta.host_user == now {
-        return Ok(());
-    }
     guard.open(ledger)?;
     ledger.with(|l| {
         let folders = l.folders()?;
+        let mut meta = l.meta()?;
         let moved = !meta.host_user.is_empty();
-        meta = l.meta()?;
-        meta.host_user = now;
+        meta.host_user = server_of(account);
         l.write(|tx| {
             if moved {
                 for (id, mut f) in folders {

@@ -214,6 +214,7 @@ fn settle(p: &mut Pass<'_>, done: Stored) -> Result<()> {
 async fn complete(p: &mut Pass<'_>, id: FolderId, pulled: Pulled) -> Result<()> {
     let known = p.ledger.with(|l| l.uid_set(id))?;
     let missing: Vec<Uid> = pulled.listed.iter().filter(|u| !known.contains(*u)).collect();
+    // what vanished was counted only if the listing is whole
     let exists = u32::try_from(pulled.listed.len()).unwrap_or(u32::MAX);
     let f = p.folder_mut(id)?;
     let past = pulled.listed.last().and_then(Uid::next);
@@ -226,14 +227,21 @@ async fn complete(p: &mut Pass<'_>, id: FolderId, pulled: Pulled) -> Result<()> 
         .into_iter()
         .map(|u| crate::account::observe_pending(id, u, Flags::default(), Identity::default()))
         .collect();
-    let first = !rows.is_empty();
+    let vanished: UidSet = known.iter().filter(|u| !pulled.listed.contains(*u)).collect();
     p.write_folder(id, |tx| {
+        tx.vanish(id, &vanished)?;
         for row in &rows {
             tx.insert_row(row)?;
         }
         Ok(())
     })?;
-    if first {
+    if !rows.is_empty() {
+        let name = p.folder(id)?.rec.name.clone();
+        p.report.notes.push(format!(
+            "folder {name}: the server lists {} messages that it did not send; they are asked for \
+             again at the next pass",
+            rows.len()
+        ));
         let uids: UidSet = rows.iter().filter_map(|r| r.uid).collect();
         let rows = p.ledger.with(|l| l.rows_by_uids(id, &uids))?;
         p.unfetchable.extend(rows.iter().map(|r| r.id));

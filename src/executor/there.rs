@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::imap::{CopyUid, Expunged};
 use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::maildir::{self, place_path};
-use crate::model::{Flags, FolderId, Row, RowId, State, Uid, UidSet};
+use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags, Uid, UidSet};
 use crate::reconcile::{FileId, LocalFile, Presence, Trees};
 
 /// Makes the folder on the server.
@@ -216,7 +216,12 @@ async fn move_group(
         // its new UID is found by pairing
         p.look_again = true;
         return p.write(|tx| {
-            tx.vanish(from, &set)?;
+            match expunged {
+                Expunged::Done => {
+                    tx.vanish(from, &set)?;
+                }
+                Expunged::Marked => rows.iter().try_for_each(|r| tx.update_row(&marked(r)))?,
+            }
             open.iter().try_for_each(|i| tx.delete_intent(*i))
         });
     };
@@ -310,11 +315,9 @@ pub async fn copy_messages(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileI
             continue;
         };
         // a file that was seen here and there may have been moved in between: is it a copy?
-        let original = row
-            .place
-            .as_ref()
-            .map(|at| p.folder(row.folder).map(|f| maildir::stat(&place_path(&f.dir, at)).is_ok()));
-        if row.on_server() && matches!(original, Some(Ok(true))) {
+        let dir = p.folder(row.folder)?.dir.clone();
+        let original = row.place.as_ref().map(|at| maildir::stat(&place_path(&dir, at)));
+        if row.on_server() && matches!(original, Some(Ok(_))) {
             groups.entry((row.folder, f.folder)).or_default().push((row, *file));
         } else {
             p.look_again = true;
@@ -421,6 +424,18 @@ pub async fn store_flags(
 async fn store_folder(p: &mut Pass<'_>, folder: FolderId, rows: Vec<(Row, Flags)>) -> Result<()> {
     p.select_known(folder).await?;
     let permanent = p.folder(folder)?.permanent.clone().unwrap_or_default();
+    // \Deleted is the first half of a deletion, and is proven like one
+    let deletes = |row: &Row, merged: &Flags| {
+        merged.has(SystemFlags::DELETED) && !row.remote.has(SystemFlags::DELETED)
+    };
+    let (deleting, mut rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|(row, merged)| deletes(row, merged));
+    if !deleting.is_empty() {
+        let merged: BTreeMap<RowId, Flags> =
+            deleting.iter().map(|(r, m)| (r.id, m.clone())).collect();
+        let sure = proven(p, folder, deleting.into_iter().map(|(r, _)| r).collect()).await?;
+        rows.extend(sure.into_iter().filter_map(|r| Some((r.clone(), merged.get(&r.id)?.clone()))));
+    }
     let mut groups: BTreeMap<(String, String), (Flags, Flags, UidSet)> = BTreeMap::new();
     for (row, merged) in &rows {
         let add = permanent.keeps(&merged.minus(&row.remote));
@@ -431,7 +446,10 @@ async fn store_folder(p: &mut Pass<'_>, folder: FolderId, rows: Vec<(Row, Flags)
         }
     }
     for (add, remove, set) in groups.values() {
-        p.session.store(set, add, remove).await?;
+        let stored = p.session.store(set, add, remove).await;
+        if let Err(e) = stored {
+            return if e.kind == Kind::Refused { refused(p, folder, e) } else { Err(e) };
+        }
     }
     let mut entries = Vec::new();
     let mut done = Vec::new();
@@ -586,7 +604,10 @@ async fn expunge_folder(
         return Ok(());
     }
     p.guard.open(&p.ledger)?;
-    let done = p.session.expunge(&set).await?;
+    let done = match p.session.expunge(&set).await {
+        Err(e) if e.kind == Kind::Refused => return refused(p, folder, e),
+        done => done?,
+    };
     let mut entries = Vec::new();
     for row in &rows {
         let (action, why) = match (copies.and_then(|c| c.get(&row.id)), done) {

@@ -314,8 +314,12 @@ fn put(out: &mut [Option<Result<Option<Status>>>], i: usize, answer: Result<Opti
 }
 
 fn no_status() -> Error {
-    Error::refused(Scope::Folder, Refusal::Unsaid, "the server said OK to STATUS and nothing else")
-        .next("it is tried again at the next pass")
+    Error::refused(
+        Scope::Folder,
+        Refusal::Unavailable,
+        "the server said OK to STATUS and nothing else",
+    )
+    .next("it is tried again at the next pass")
 }
 
 /// Whether a refused STATUS means that there is no such folder. Only where it is said: NO alone may

@@ -61,6 +61,12 @@ pub struct PermanentFlags {
 }
 
 impl PermanentFlags {
+    /// Everything can be stored.
+    pub fn all() -> Self {
+        let system = SystemFlags::ALL.iter().fold(SystemFlags::empty(), |a, (f, _, _)| a.union(*f));
+        Self { system, keywords: BTreeSet::new(), any_keyword: true }
+    }
+
     /// Those of `flags` that this folder keeps.
     #[must_use]
     pub fn keeps(&self, flags: &Flags) -> Flags {

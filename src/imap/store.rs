@@ -86,7 +86,11 @@ impl Session {
             CopyUid::Known { pairs, .. } => pairs.iter().map(|p| p.0).collect(),
             CopyUid::Unknown => set.clone(),
         };
-        let expunged = self.expunge(&there).await?;
+        let expunged = match self.expunge(&there).await {
+            // copied all the same: the originals are left, and must not be copied again
+            Err(e) if e.kind == crate::error::Kind::Refused => Expunged::Marked,
+            done => done?,
+        };
         Ok((copied, expunged))
     }
 

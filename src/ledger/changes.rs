@@ -99,7 +99,13 @@ impl Tx<'_> {
                     ],
                 )
             })?;
+            if old.as_ref().map(|o| &o.place) == Some(&row.place) {
+                return Ok(());
+            }
             return self.claim(row, row.id);
+        }
+        if let Some(old) = &old {
+            self.renamed.insert(old.folder);
         }
         self.run(|c| {
             run_one(
@@ -118,6 +124,9 @@ impl Tx<'_> {
 
     /// Removes a row.
     pub fn delete_row(&mut self, id: RowId) -> Result<()> {
+        if let Some(row) = self.row(id)? {
+            self.renamed.insert(row.folder);
+        }
         self.run(|c| run_one(c, "DELETE FROM messages WHERE id = ?1", "that row", [id.0]))
     }
 
@@ -186,6 +195,7 @@ impl Tx<'_> {
     /// Two rows must not have the same file: the loss of one would be the loss of both. Inside a
     /// transaction they may, since names can be exchanged; so it is settled at its end.
     fn claim(&mut self, row: &Row, id: RowId) -> Result<()> {
+        self.renamed.insert(row.folder);
         let Some(place) = &row.place else { return Ok(()) };
         let base = &place.file.base;
         let taken = self.run(|c| {
@@ -205,6 +215,14 @@ impl Tx<'_> {
 
     pub(super) fn settle(&self) -> Result<()> {
         self.run(|c| {
+            for folder in &self.renamed {
+                run(
+                    c,
+                    "UPDATE folders SET digest = x'', signature = x'' \
+                     WHERE id = ?1 AND (digest <> x'' OR signature <> x'')",
+                    [folder.0],
+                )?;
+            }
             for (folder, base) in &self.contested {
                 let rows: Option<u64> = first(
                     c,

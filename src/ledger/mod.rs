@@ -21,6 +21,7 @@ mod open;
 mod rows;
 mod values;
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,8 @@ pub struct Tx<'a> {
     view: &'a View,
     /// Files that were claimed while another row had them; settled before the commit.
     contested: Vec<(FolderId, BaseName)>,
+    /// Folders in which a row's place changed: what was remembered of their names holds no more.
+    renamed: BTreeSet<FolderId>,
 }
 
 impl Ledger {
@@ -65,7 +68,7 @@ impl Ledger {
         // dropped without a commit, it rolls back
         let transaction =
             view.run(|c| Ok(Transaction::new_unchecked(c, TransactionBehavior::Immediate)?))?;
-        let mut tx = Tx { view, contested: Vec::new() };
+        let mut tx = Tx { view, contested: Vec::new(), renamed: BTreeSet::new() };
         let out = f(&mut tx)?;
         tx.settle()?;
         view.run(|_| Ok(transaction.commit()?))?;

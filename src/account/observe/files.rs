@@ -20,10 +20,10 @@ pub(super) async fn identify(
     p: &mut Pass<'_>,
     extra: BTreeMap<FolderId, Vec<Place>>,
 ) -> Result<()> {
-    let mut known: BTreeMap<(FolderId, Place), (LocalFile, FileStat)> = BTreeMap::new();
+    let mut known: BTreeMap<(FolderId, Place), (FileId, LocalFile, FileStat)> = BTreeMap::new();
     for (id, f) in std::mem::take(&mut p.files) {
         if let Some(stat) = p.stats.get(&id) {
-            known.insert((f.folder, f.place.clone()), (f, *stat));
+            known.insert((f.folder, f.place.clone()), (id, f, *stat));
         }
     }
     p.stats.clear();
@@ -32,26 +32,34 @@ pub(super) async fn identify(
             let path = place_path(&p.folder(folder)?.dir, &place);
             let read = match maildir::stat(&path) {
                 Ok(now) => match known.remove(&(folder, place.clone())) {
-                    Some((f, then)) if then == now => Ok((f, now)),
-                    _ => one(p, folder, &place).await,
+                    // it keeps its number, by which this pass knows what was said of it
+                    Some((id, f, then)) if then == now => Ok((Some(id), f, now)),
+                    _ => one(p, folder, &place).await.map(|(f, stat)| (None, f, stat)),
+                },
+                Err(e) => Err(e),
+            };
+            let read = match read {
+                Ok((id, file, stat)) => match doubled(p, folder, &file) {
+                    Ok(true) => continue,
+                    Ok(false) => Ok((id, file, stat)),
+                    Err(e) => Err(e),
                 },
                 Err(e) => Err(e),
             };
             match read {
-                Ok((file, stat)) => {
-                    if doubled(p, folder, &file)? {
-                        continue;
-                    }
-                    let id: FileId = p.number_file();
+                Ok((id, file, stat)) => {
+                    let id = id.unwrap_or_else(|| p.number_file());
                     p.files.insert(id, file);
                     p.stats.insert(id, stat);
                 }
                 Err(e) if e.kind == Kind::Raced => {
-                    // a reader was faster
+                    // a reader was faster: the file may be the one that a row misses
+                    p.local_complete = false;
                     p.folder_mut(folder)?.unsettled = true;
                     p.look_again = true;
                 }
                 Err(e) => {
+                    p.local_complete = false;
                     p.folder_mut(folder)?.unsettled = true;
                     p.note(e.widen(Scope::Message))?;
                 }
@@ -95,7 +103,12 @@ fn doubled(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<bool>
         && let Some(place) = row.place.clone()
     {
         let path = place_path(&p.folder(folder)?.dir, &place);
-        if place != file.place && maildir::stat(&path).is_ok() {
+        let there = match maildir::stat(&path) {
+            Ok(_) => true,
+            Err(e) if e.kind == Kind::Raced => false,
+            Err(e) => return Err(e),
+        };
+        if place != file.place && there {
             let read = maildir::identify(&path)?;
             let identity = Identity { content: Some(read.digest.content), ..row.identity.clone() };
             twin = Some((Some(row), place, identity));

@@ -2,14 +2,13 @@
 //! differs. An absence is believed only after a second scan of everything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::pass::{FolderState, Pass};
 use super::files;
 use crate::error::{Kind, Result, Scope};
-use crate::ledger::FolderRecord;
 use crate::maildir::{self, DirSignature, KeywordMap, NamesDigest, Scan};
 use crate::model::{Flags, FolderId, Place, RowId, SystemFlags};
 use crate::policy::LocalDelete;
@@ -17,6 +16,9 @@ use crate::reconcile::Presence;
 
 /// Even a folder whose signature is unchanged is read once in so many seconds.
 const FULL_SCAN_EVERY: i64 = 24 * 3600;
+
+/// The journal tells of flag changes for so many seconds; of everything else for good.
+const FLAGS_ARE_TOLD_FOR: i64 = 90 * 24 * 3600;
 
 /// How old a directory's last change must be, so that another one would show in its time stamps.
 /// ext4 and XFS stamp with the kernel's tick, at most 10 ms.
@@ -48,6 +50,23 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
             (false, true) => Presence::Vanished,
             (false, false) => Presence::Never,
         };
+        if f.disk == Presence::Vanished && f.selected {
+            // a symlink or a file in its place is no deletion
+            let name = f.rec.name.clone();
+            match p.maildir.is_gone(&name) {
+                Ok(true) => {}
+                Ok(false) => {
+                    p.local_complete = false;
+                    p.folder_mut(*id)?.disk = Presence::Never;
+                }
+                Err(e) => {
+                    p.local_complete = false;
+                    p.folder_mut(*id)?.disk = Presence::Never;
+                    p.note(e.widen(Scope::Folder))?;
+                }
+            }
+        }
+        let f = p.folder_mut(*id)?;
         if here && !f.rec.on_disk && f.selected {
             f.rec.on_disk = true;
             p.write_folder(*id, |_| Ok(()))?;
@@ -114,7 +133,7 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
         None => maildir::scan(&dir)?,
     };
     let f = p.folder_mut(id)?;
-    let expected = f.names.or(f.rec.digest.map(NamesDigest));
+    let expected = f.names.or(f.remembered.1.map(NamesDigest));
     f.names = Some(scan.digest);
     f.trusted = scan.trusted.then_some(scan.signature);
     f.touched = false;
@@ -128,7 +147,9 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
 /// Whether the directory's time stamps prove that nothing changed since the last scan.
 fn is_as_remembered(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
     let f = p.folder(id)?;
-    let Some((signature, digest)) = remembered(&f.rec, &f.dir, p.started)? else {
+    let Some((signature, digest)) =
+        remembered(&f.remembered, f.rec.last_full_scan, &f.dir, p.started)?
+    else {
         return Ok(false);
     };
     let f = p.folder_mut(id)?;
@@ -139,17 +160,18 @@ fn is_as_remembered(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
 
 /// What the ledger remembers of a directory, if its time stamps prove that it still holds.
 fn remembered(
-    rec: &FolderRecord,
+    remembered: &(Option<Vec<u8>>, Option<u128>),
+    last_full_scan: i64,
     dir: &Path,
     now: i64,
 ) -> Result<Option<(DirSignature, NamesDigest)>> {
-    let (Some(signature), Some(digest)) = (&rec.signature, rec.digest) else { return Ok(None) };
+    let (Some(signature), Some(digest)) = remembered else { return Ok(None) };
     let Some(signature) = DirSignature::from_bytes(signature) else { return Ok(None) };
-    if now - rec.last_full_scan >= FULL_SCAN_EVERY {
+    if now - last_full_scan >= FULL_SCAN_EVERY {
         return Ok(None);
     }
     let same = maildir::signature(dir)? == Some(signature);
-    Ok(same.then_some((signature, NamesDigest(digest))))
+    Ok(same.then_some((signature, NamesDigest(*digest))))
 }
 
 /// Scans that run beside the login and the listing: the disk need not wait for the network.
@@ -161,16 +183,16 @@ pub struct Prescan {
 impl Prescan {
     /// Begins to read the folders that changed since the ledger's last word on them.
     pub fn start(folders: &BTreeMap<FolderId, FolderState>, now: i64) -> Self {
-        let wanted: Vec<(FolderId, FolderRecord, PathBuf)> = folders
+        let wanted: Vec<_> = folders
             .iter()
             .filter(|(_, f)| f.rec.on_disk)
-            .map(|(id, f)| (*id, f.rec.clone(), f.dir.clone()))
+            .map(|(id, f)| (*id, f.remembered.clone(), f.rec.last_full_scan, f.dir.clone()))
             .collect();
         let thread = std::thread::spawn(move || {
             let mut found = BTreeMap::new();
-            for (id, rec, dir) in wanted {
+            for (id, known, last_full_scan, dir) in wanted {
                 // what fails here is looked at again where the failure belongs
-                if matches!(remembered(&rec, &dir, now), Ok(None))
+                if matches!(remembered(&known, last_full_scan, &dir, now), Ok(None))
                     && let Ok(scan) = maildir::scan(&dir)
                 {
                     found.insert(id, scan);
@@ -332,7 +354,11 @@ async fn confirm(
                     steady = false;
                     continue;
                 }
-                Err(e) => return Err(e),
+                Err(e) => {
+                    p.note(e.widen(Scope::Folder))?;
+                    steady = false;
+                    continue;
+                }
             };
             steady &= before == Some(scan.signature) && scan.stable;
             let f = p.folder_mut(*id)?;
@@ -398,26 +424,24 @@ pub fn finish(p: &mut Pass<'_>) -> Result<()> {
         if !f.selected {
             continue;
         }
-        let before = f.rec.clone();
         f.rec.digest = f.names.filter(|_| settled && !f.letters_void).map(|d| d.0);
         let signature = f.trusted.filter(|_| settled && !f.touched && !f.letters_void);
         let signature = signature.map(|s| s.to_bytes());
         if signature.is_some()
-            && (signature != f.rec.signature || started - f.rec.last_full_scan >= FULL_SCAN_EVERY)
+            && (signature != f.remembered.0 || started - f.rec.last_full_scan >= FULL_SCAN_EVERY)
         {
             f.rec.last_full_scan = started;
         }
         f.rec.signature = signature;
         f.rec.note = f.closed.clone().unwrap_or_default();
-        if f.rec != before {
-            changed.push(f.rec.clone());
-        }
+        changed.push(f.rec.clone());
     }
     // what is remembered here can be found out again: no generation is raised for it
     let now = p.now();
     p.ledger.with(|l| {
         l.write(|tx| {
             changed.iter().try_for_each(|rec| tx.update_folder(rec))?;
+            tx.prune_journal(now - FLAGS_ARE_TOLD_FOR)?;
             tx.note_sizes(now)
         })
     })

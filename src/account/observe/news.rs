@@ -62,7 +62,18 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     metas.dedup_by_key(|(uid, _)| *uid);
     let known = p.ledger.with(|l| l.uid_set(id))?;
     metas.retain(|(uid, _)| *uid >= fresh.from && !known.contains(*uid));
-    count(p, id, &known, &metas, fresh).await?;
+    if let Some(missed) = count(p, id, &known, &metas, fresh).await? {
+        // below the cursor, where an interrupted pull left them
+        p.session
+            .fetch_meta(&missed, &mut |uid, meta| {
+                metas.push((uid, meta));
+                Ok(())
+            })
+            .await?;
+        metas.retain(|(uid, _)| !known.contains(*uid));
+        metas.sort_by_key(|(uid, _)| *uid);
+        metas.dedup_by_key(|(uid, _)| *uid);
+    }
     let f = p.folder(id)?;
     let keep = f.policy.remote_delete == RemoteDelete::Keep;
     let permanent = f.permanent.clone().unwrap_or_default();
@@ -100,22 +111,24 @@ fn advance(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, last: Option<Uid>) -> R
     Ok(())
 }
 
-/// What came must be what EXISTS promised; else everything is listed, and must agree with it.
+/// What came must be what EXISTS promised; else everything is listed, and must agree with it. Gives
+/// back what is there and neither came nor is known.
 async fn count(
     p: &mut Pass<'_>,
     id: FolderId,
     known: &UidSet,
     metas: &[(Uid, Result<Meta>)],
     fresh: Fresh,
-) -> Result<()> {
+) -> Result<Option<UidSet>> {
     let exists = u64::from(p.session.exists());
     if fresh.count.is_none() || exists == known.len() + metas.len() as u64 {
-        return Ok(());
+        return Ok(None);
     }
     let listed = p.session.uids().await?;
     let new: UidSet = metas.iter().map(|(u, _)| *u).collect();
-    let missed = listed.iter().any(|u| !known.contains(u) && !new.contains(u));
-    if listed.len() != u64::from(p.session.exists()) || missed {
+    let missed: UidSet =
+        listed.iter().filter(|u| !known.contains(*u) && !new.contains(*u)).collect();
+    if listed.len() != u64::from(p.session.exists()) {
         let name = &p.folder(id)?.rec.name;
         return Err(Error::folder(
             Kind::Protocol,
@@ -124,7 +137,8 @@ async fn count(
         .next("nothing there was taken for deleted; sync again"));
     }
     let vanished: UidSet = known.iter().filter(|u| !listed.contains(*u)).collect();
-    p.write_folder(id, |tx| tx.vanish(id, &vanished).map(|_| ()))
+    p.write_folder(id, |tx| tx.vanish(id, &vanished).map(|_| ()))?;
+    Ok(Some(missed).filter(|m| !m.is_empty()))
 }
 
 fn identity(m: &Meta) -> Identity {
@@ -166,10 +180,17 @@ pub async fn contents(p: &mut Pass<'_>, trees: &Trees, wants: &BTreeSet<RowId>) 
     }
     let mut done = 0;
     for (id, rows) in by_folder {
-        p.select(id, true).await?;
         let set: UidSet = rows.iter().filter_map(|r| r.uid).collect();
         let mut sink = Hashes::default();
-        p.session.fetch_bodies(&set, &mut sink).await?;
+        let fetched = match p.select(id, true).await {
+            Ok(()) => p.session.fetch_bodies(&set, &mut sink).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = fetched {
+            p.remote_complete = false;
+            p.folder_mut(id)?.failed = Some(e.clone());
+            p.note(e.widen(Scope::Folder))?;
+        }
         for (uid, e) in sink.failed {
             tracing::debug!("UID {uid}: {e}");
         }

@@ -16,6 +16,7 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
     p.remote_complete = true;
     p.open = None;
     let listing = p.session.list().await?;
+    let unreadable = !listing.errors.is_empty();
     for e in listing.errors {
         p.remote_complete = false;
         p.note(e)?;
@@ -24,7 +25,7 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
     for l in listing.folders.iter().filter(|l| l.selectable) {
         listed.insert(take_listed(p, l)?);
     }
-    unlisted(p, &listed).await?;
+    unlisted(p, &listed, unreadable).await?;
     let ids: Vec<FolderId> = p.folders.keys().copied().collect();
     for id in ids {
         let f = p.folder(id)?;
@@ -97,7 +98,7 @@ fn take_record(rec: &mut FolderRecord, l: &Listed) {
 }
 
 /// Folders that the ledger knows and LIST does not show are gone only if STATUS says so too.
-async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>) -> Result<()> {
+async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: bool) -> Result<()> {
     let mut ids = Vec::new();
     let mut wires = Vec::new();
     for (id, f) in &mut p.folders {
@@ -129,6 +130,13 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>) -> Result<()> {
             Ok(None) if name.is_inbox() => {
                 return Err(Error::account(Kind::Protocol, "the server shows no INBOX")
                     .next("a server always has one; nothing was changed, sync again later"));
+            }
+            // a LIST line that could not be read may have been this folder's
+            Ok(None) | Err(_) if unreadable => {
+                p.remote_complete = false;
+                let f = p.folder_mut(id)?;
+                f.server = Presence::There;
+                f.status = None;
             }
             Ok(None) => vanished(p, id)?,
             // Dovecot 2.3 and Courier refuse without a code; a server in trouble has one to say so
@@ -297,8 +305,9 @@ fn epoch(p: &mut Pass<'_>, id: FolderId, selected: &Selected) -> Result<()> {
                 p.account.name,
                 p.folder(id)?.rec.name
             );
-            p.write_folder(id, |tx| tx.mark_epoch(id).map(|_| ()))?;
         }
+        // the epoch is on record before any row has a UID of it
+        p.write_folder(id, |tx| tx.mark_epoch(id).map(|_| ()))?;
     }
     Ok(())
 }
@@ -329,7 +338,12 @@ async fn commit_seen(
     }
     if is_windowed(p) {
         count = None;
-    } else if seen.listed.is_none() && (count.is_none() || no_new_uid && exists != on_server) {
+    } else if seen.listed.is_none()
+        && (count.is_none()
+            || no_new_uid && exists != on_server
+            // as many may have come as went, where no delta says which
+            || count == Some(0) && !no_new_uid && selected.delta.is_none())
+    {
         // does not add up: list everything
         let listed = p.session.uids().await?;
         agree(p, id, &listed)?;
