@@ -44,7 +44,10 @@ pub fn compare(
     take_over: bool,
 ) -> std::result::Result<Standing, Refused> {
     let Some(line) = line else {
-        return if claim.used { Err(Refused::NoLine) } else { Ok(Standing::New) };
+        // killed in the very first raise, before the marker was written: the ledger is empty
+        let first_raise = claim.generation == 1 && !claim.closed;
+        let new = !claim.used || first_raise;
+        return if new { Ok(Standing::New) } else { Err(Refused::NoLine) };
     };
     if line.host != host && !take_over {
         return Err(Refused::OtherHost(line.host.clone()));
@@ -119,28 +122,35 @@ impl Guard {
         }
     }
 
-    /// Raises the generation, if that was not done in this pass.
+    /// Raises the generation, if that was not done in this pass. A raise that was interrupted is
+    /// completed first: however often we are killed, the two differ by one at most.
     pub fn open(&mut self, ledger: &SharedLedger) -> Result<()> {
         if self.raised || self.scratch {
             return Ok(());
         }
-        let meta = ledger.with(|l| {
+        let meta = ledger.with(|l| l.meta())?;
+        if meta.generation > 0 && !meta.closed {
+            self.close(ledger)?;
+        }
+        ledger.with(|l| {
             let mut meta = l.meta()?;
             meta.generation += 1;
             meta.closed = false;
             meta.host.clone_from(&self.host);
-            l.write(|tx| tx.set_meta(&meta))?;
-            Ok(meta)
-        })?;
-        let line = Line { ledger: meta.id, generation: meta.generation, host: self.host.clone() };
-        marker::write(&self.root, &self.account, Some(&line))?;
-        ledger.with(|l| {
-            let mut meta = l.meta()?;
-            meta.closed = true;
             l.write(|tx| tx.set_meta(&meta))
         })?;
+        self.close(ledger)?;
         self.raised = true;
         Ok(())
+    }
+
+    /// Brings the marker to the ledger's generation, and notes that in the ledger.
+    fn close(&self, ledger: &SharedLedger) -> Result<()> {
+        let mut meta = ledger.with(|l| l.meta())?;
+        let line = Line { ledger: meta.id, generation: meta.generation, host: self.host.clone() };
+        marker::write(&self.root, &self.account, Some(&line))?;
+        meta.closed = true;
+        ledger.with(|l| l.write(|tx| tx.set_meta(&meta)))
     }
 }
 
@@ -175,6 +185,10 @@ mod tests {
     #[test]
     fn a_maildir_without_our_line_is_not_touched() {
         assert_eq!(compare(claim(4, true), None, "here", false), Err(Refused::NoLine));
+        let interrupted = |generation| compare(claim(generation, false), None, "here", false);
+        assert_eq!(interrupted(1), Ok(Standing::New), "killed before the marker's first line");
+        assert_eq!(interrupted(2), Err(Refused::NoLine));
+        assert_eq!(compare(claim(1, true), None, "here", false), Err(Refused::NoLine));
         let new = Claim { used: false, ..claim(0, true) };
         assert_eq!(compare(new, None, "here", false), Ok(Standing::New));
         assert_eq!(compare(new, Some(&line(9, 3)), "here", false), Ok(Standing::Lost));
