@@ -25,6 +25,7 @@ const TRIES: usize = 4;
 /// Observes every folder of the Maildir.
 pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
     p.local_complete = true;
+    let open = open_folders(p)?;
     p.missing.clear();
     let on_disk: BTreeSet<_> = p.maildir.folders()?.into_iter().collect();
     for name in &on_disk {
@@ -54,7 +55,7 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
         if !p.folder(*id)?.selected {
             continue;
         }
-        match folder(p, *id) {
+        match folder(p, *id, open.contains(id)) {
             Ok(found) => {
                 if !found.missing.is_empty() {
                     lost.insert(*id, found.missing);
@@ -84,7 +85,9 @@ struct Found {
     extra: Vec<Place>,
 }
 
-fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<Found> {
+/// `open`: what an earlier round found there is not settled yet. Names that did not change since are
+/// no reason to forget it.
+fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
     let f = p.folder(id)?;
     if f.disk == Presence::Never {
         return Ok(Found::default());
@@ -110,7 +113,7 @@ fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<Found> {
     f.names = Some(scan.digest);
     f.trusted = scan.trusted.then_some(scan.signature);
     f.touched = false;
-    if expected == Some(scan.digest) && !f.unsettled {
+    if expected == Some(scan.digest) && !f.unsettled && !open {
         return Ok(Found::default());
     }
     sync_keywords(p, id)?;
@@ -323,13 +326,20 @@ async fn confirm(
     Ok(())
 }
 
+/// Folders with files that have no row, or rows that have no file.
+fn open_folders(p: &Pass<'_>) -> Result<BTreeSet<FolderId>> {
+    let mut open: BTreeSet<FolderId> = p.files.values().map(|f| f.folder).collect();
+    let missing: Vec<RowId> = p.missing.iter().copied().collect();
+    for row in p.ledger.with(|l| l.rows_by_ids(&missing))? {
+        open.insert(row.folder);
+    }
+    Ok(open)
+}
+
 /// Remembers how the directories stand, so that the next pass need not read what did not change.
 /// A folder in which anything is open is read again.
 pub fn finish(p: &mut Pass<'_>) -> Result<()> {
-    let mut open: BTreeSet<FolderId> = p.files.values().map(|f| f.folder).collect();
-    for row in p.ledger.with(|l| l.rows_by_ids(&p.missing.iter().copied().collect::<Vec<_>>()))? {
-        open.insert(row.folder);
-    }
+    let open = open_folders(p)?;
     let ids: Vec<FolderId> = p.folders.keys().copied().collect();
     for id in ids {
         let settled = !open.contains(&id) && !p.folder(id)?.unsettled && p.local_complete;
