@@ -86,7 +86,8 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     f.rec.mailbox_id.clone_from(&l.mailbox_id);
     f.rec.on_server = true;
     if f.rec != before {
-        p.write_folder(id, |_| Ok(()))?;
+        // LIST says it again whenever it is asked
+        p.remember_folder(id)?;
     }
     Ok(id)
 }
@@ -371,7 +372,12 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
     }
     let keep = p.folder(id)?.policy.remote_delete == RemoteDelete::Keep;
     let permanent = p.folder(id)?.permanent.clone().unwrap_or_default();
-    // only what really differs is written: a second look writes nothing
+    // only what really differs is written: a second look writes nothing. The server tells of what
+    // we moved and expunged ourselves, too.
+    if !gone.is_empty() {
+        let known = p.ledger.with(|l| l.uid_set(id))?;
+        gone = known.iter().filter(|u| gone.contains(*u)).collect();
+    }
     let mut changed = Vec::new();
     for part in seen.flags.chunks(500) {
         let uids: UidSet = part.iter().map(|(u, _)| *u).collect();
