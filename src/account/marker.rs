@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::pass::SharedLedger;
 use crate::error::{Error, Kind, Result};
+use crate::ledger::{Meta, Tx};
 use crate::maildir::marker::{self, Line};
 
 /// How Maildir and ledger stand at the start.
@@ -106,6 +107,8 @@ pub struct Guard {
     account: String,
     host: String,
     raised: bool,
+    /// The ledger does not know yet that the marker was raised as well.
+    to_close: bool,
     /// A dry run works on a copy of the ledger, and leaves the marker alone.
     scratch: bool,
 }
@@ -118,39 +121,46 @@ impl Guard {
             account: account.to_owned(),
             host: host.to_owned(),
             raised: false,
+            to_close: false,
             scratch,
         }
     }
 
     /// Raises the generation, if that was not done in this pass. A raise that was interrupted is
-    /// completed first: however often we are killed, the two differ by one at most.
+    /// completed first: however often we are killed, ledger and marker differ by one at most.
     pub fn open(&mut self, ledger: &SharedLedger) -> Result<()> {
         if self.raised || self.scratch {
             return Ok(());
         }
-        let meta = ledger.with(|l| l.meta())?;
+        let mut meta = ledger.with(|l| l.meta())?;
         if meta.generation > 0 && !meta.closed {
-            self.close(ledger)?;
+            self.mark(&meta)?;
         }
-        ledger.with(|l| {
-            let mut meta = l.meta()?;
-            meta.generation += 1;
-            meta.closed = false;
-            meta.host.clone_from(&self.host);
-            l.write(|tx| tx.set_meta(&meta))
-        })?;
-        self.close(ledger)?;
+        meta.generation += 1;
+        meta.closed = false;
+        meta.host.clone_from(&self.host);
+        ledger.with(|l| l.write(|tx| tx.set_meta(&meta)))?;
+        self.mark(&meta)?;
         self.raised = true;
+        self.to_close = true;
         Ok(())
     }
 
-    /// Brings the marker to the ledger's generation, and notes that in the ledger.
-    fn close(&self, ledger: &SharedLedger) -> Result<()> {
-        let mut meta = ledger.with(|l| l.meta())?;
+    /// Brings the marker to the ledger's generation.
+    fn mark(&self, meta: &Meta) -> Result<()> {
         let line = Line { ledger: meta.id, generation: meta.generation, host: self.host.clone() };
-        marker::write(&self.root, &self.account, Some(&line))?;
-        meta.closed = true;
-        ledger.with(|l| l.write(|tx| tx.set_meta(&meta)))
+        marker::write(&self.root, &self.account, Some(&line))
+    }
+
+    /// Notes that the marker has the generation too, together with whatever is written next: a
+    /// crash before leaves it open, which is one of the states that belong together.
+    pub fn close(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        if std::mem::take(&mut self.to_close) {
+            let mut meta = tx.meta()?;
+            meta.closed = true;
+            tx.set_meta(&meta)?;
+        }
+        Ok(())
     }
 }
 

@@ -204,6 +204,8 @@ pub struct Pass<'a> {
     pub unfetchable: BTreeSet<RowId>,
     /// Files that the server refused for good in this pass, and what it said.
     pub refused: BTreeMap<FileId, String>,
+    /// What the scan that ran beside the login found; each is used once.
+    pub scanned: Option<super::observe::Prescan>,
     /// Until when an interrupted command may still be finished by the server, Unix seconds.
     pub wait_until: Option<i64>,
 }
@@ -229,9 +231,14 @@ impl Pass<'_> {
         self.folders.iter().find(|(_, f)| f.rec.name == *name).map(|(id, _)| *id)
     }
 
-    /// A folder that no record speaks of yet.
-    pub fn add_folder(&mut self, name: &FolderName) -> Result<FolderId> {
+    /// A folder that no record speaks of yet, with what is known of it.
+    pub fn add_folder(
+        &mut self,
+        name: &FolderName,
+        know: impl FnOnce(&mut FolderRecord),
+    ) -> Result<FolderId> {
         let mut rec = FolderRecord::new(name.clone());
+        know(&mut rec);
         let id = self.write(|tx| tx.insert_folder(&rec))?;
         rec.id = id;
         let policy = self.account.policy.of(name, None);
@@ -246,7 +253,13 @@ impl Pass<'_> {
         f: impl FnOnce(&mut crate::ledger::Tx<'_>) -> Result<T>,
     ) -> Result<T> {
         self.guard.open(&self.ledger)?;
-        self.ledger.with(|l| l.write(f))
+        let guard = &mut self.guard;
+        self.ledger.with(|l| {
+            l.write(|tx| {
+                guard.close(tx)?;
+                f(tx)
+            })
+        })
     }
 
     /// Changes the ledger together with a folder's record.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::unix_now;
-use super::marker::{Claim, Guard, Standing, compare};
+use super::marker::{Claim, Guard, Refused, Standing, compare};
+use super::observe::Prescan;
 use super::pass::{FolderState, Namer, Pass, SharedLedger, run};
 use super::{PassOptions, PassReport};
 use crate::config::{Account, Config, Protocol};
@@ -49,18 +50,26 @@ pub async fn pass(
     let used = Ledger::open_readonly(&path)?.map_or(Ok(false), |l| Ok(l.meta()?.generation > 0))?;
     if !used && !account.maildir.exists() {
         Maildir::create_root(&account.maildir)?;
+    } else if used && let Err(e) = known_root(account) {
+        // not even a lock is put into a root that is not ours: it may be an empty mount point
+        note(&Ledger::open(&path, &account.name, random()?).map(SharedLedger::new), &e);
+        return Err(e);
     }
-    let _lock = match Maildir::open(&account.maildir, account.layout) {
-        Ok(_) => marker::lock(&account.maildir, &account.name)?,
-        Err(e) => {
-            if used {
-                note(&Ledger::open(&path, &account.name, random()?).map(SharedLedger::new), &e);
-            }
-            return Err(e);
-        }
-    };
+    Maildir::open(&account.maildir, account.layout)?;
+    let _lock = marker::lock(&account.maildir, &account.name)?;
     let ledger = Ledger::open(&path, &account.name, random()?)?;
     on_ledger(account, options, progress, ledger).await
+}
+
+/// Whether the root's marker knows the account.
+fn known_root(account: &Account) -> Result<()> {
+    Maildir::open(&account.maildir, account.layout)?;
+    let marker = marker::read(&account.maildir)?.unwrap_or_default();
+    if marker.lines.contains_key(&account.name) {
+        Ok(())
+    } else {
+        Err(Refused::NoLine.error(&account.maildir))
+    }
 }
 
 fn note(ledger: &Result<SharedLedger>, e: &Error) {
@@ -104,14 +113,7 @@ fn ended(
     error: Option<String>,
     notes: &[String],
 ) -> Result<()> {
-    ledger.with(|l| {
-        let mut meta = l.meta()?;
-        meta.last_pass = Some(unix_now());
-        meta.last_state = state;
-        meta.last_error = error;
-        meta.notes = notes.to_vec();
-        l.write(|tx| tx.set_meta(&meta))
-    })
+    ledger.with(|l| l.note_pass(unix_now(), state, error, notes))
 }
 
 async fn locked(
@@ -125,7 +127,6 @@ async fn locked(
     let durability = Arc::new(Durability::open(&account.maildir)?);
     let mut guard = Guard::new(&account.maildir, &account.name, &host, options.dry_run);
     stand(account, options, ledger, &host)?;
-    let session = log_in(account).await?;
     let first_pass = ledger.with(|l| Ok(l.meta()?.created.is_none()))?;
     same_server(account, ledger, &mut guard)?;
     let records = ledger.with(|l| l.folders())?;
@@ -135,6 +136,8 @@ async fn locked(
         let dir = maildir.dir(&rec.name);
         folders.insert(id, FolderState::new(rec, dir, policy));
     }
+    let scanned = Some(Prescan::start(&folders, unix_now()));
+    let session = log_in(account).await?;
     let mut p = Pass {
         account,
         options,
@@ -160,6 +163,7 @@ async fn locked(
         started: unix_now(),
         unfetchable: BTreeSet::new(),
         refused: BTreeMap::new(),
+        scanned,
         wait_until: None,
     };
     if !options.dry_run {

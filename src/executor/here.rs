@@ -324,7 +324,10 @@ fn unlink_one(p: &mut Pass<'_>, trees: &Trees, id: RowId, twin: Option<RowId>) -
     let Some(place) = row.place.clone() else { return Ok(false) };
     let path = place_path(&p.folder(row.folder)?.dir, &place);
     let now = maildir::identify(&path)?;
-    if Some(now.digest.content) != row.identity.content {
+    // what a reader wrote anew on saving is the same message, what somebody edited is not
+    let same = Some(now.digest.content) == row.identity.content
+        || Some(now.digest.reader) == row.identity.reader;
+    if !same || twin.is_some() && Some(now.digest.content) != row.identity.content {
         return Ok(false);
     }
     if let Some(twin) = twin {

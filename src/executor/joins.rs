@@ -219,7 +219,9 @@ fn adopt(
     let mut row = a.clone();
     row.state = State::Synced;
     row.exact = exact;
-    row.identity.content = f.identity.content;
+    if exact {
+        row.identity.content = f.identity.content;
+    }
     row.identity.reader = f.identity.reader;
     if row.identity.fingerprint.message_id.is_empty() {
         row.identity.fingerprint = f.identity.fingerprint.clone();
@@ -304,10 +306,10 @@ fn follow(
     Ok(())
 }
 
-/// The row stands where the file is, and has its bytes.
+/// The row stands where the file is. Where a reader rewrote it, the row keeps the hash of what the
+/// server has, by which it is found again there; the other hash finds the file here.
 pub fn take_file(row: &mut Row, f: &LocalFile) {
     row.exact &= row.identity.content == f.identity.content;
-    row.identity.content = f.identity.content;
     row.identity.reader = f.identity.reader;
     row.place = Some(f.place.clone());
     row.local = f.flags.clone();

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::joins::keeps;
 use super::{by_folder, here};
 use crate::account::observe_flags;
 use crate::account::pass::{Namer, Pass, SharedLedger};
@@ -82,13 +83,20 @@ async fn fetch_all(
         .iter()
         .filter_map(|(id, instead)| trees.rows.get(id).map(|r| (r.folder, (r, *instead))));
     let rows = by_folder(rows);
+    let trash = p.trash();
     let expected: u64 = rows.values().map(|r| r.len() as u64).sum::<u64>()
         + pulls.iter().filter_map(|(id, _)| p.folders.get(id)?.fresh?.count).sum::<u64>();
     p.progress.begin(expected);
     for (folder, rows) in rows {
         let jobs: BTreeMap<Uid, (Row, Option<RowId>)> = rows
             .into_iter()
-            .filter_map(|(r, instead)| Some((r.uid?, (r.clone(), instead))))
+            .filter_map(|(r, instead)| {
+                let mut row = r.clone();
+                // deleted here, then moved to the trash there: it takes its keep along
+                let from = instead.and_then(|i| trees.rows.get(&i)).map(|r| r.folder);
+                row.keeps |= trash == Some(folder) && from.is_some_and(|f| keeps(p, f));
+                Some((r.uid?, (row, instead)))
+            })
             .collect();
         let set: UidSet = jobs.keys().copied().collect();
         let fetched = fetch(p, folder, set, jobs, None, line).await;

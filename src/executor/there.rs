@@ -10,6 +10,7 @@ use crate::account::pass::Pass;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::imap::{CopyUid, Expunged};
 use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
+use crate::maildir::{self, place_path};
 use crate::model::{Flags, FolderId, Row, RowId, State, Uid, UidSet};
 use crate::reconcile::{FileId, LocalFile, Presence, Trees};
 
@@ -308,7 +309,12 @@ pub async fn copy_messages(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileI
         let (Some(f), Some(row)) = (trees.files.get(file), p.ledger.with(|l| l.row(*of))?) else {
             continue;
         };
-        if row.on_server() {
+        // a file that was seen here and there may have been moved in between: is it a copy?
+        let original = row
+            .place
+            .as_ref()
+            .map(|at| p.folder(row.folder).map(|f| maildir::stat(&place_path(&f.dir, at)).is_ok()));
+        if row.on_server() && matches!(original, Some(Ok(true))) {
             groups.entry((row.folder, f.folder)).or_default().push((row, *file));
         } else {
             p.look_again = true;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-use super::there::{advance, ensure_folder, intents, refused, settle_intents};
+use super::there::{advance, ensure_folder, intents, refused};
 use super::{by_folder, journal};
 use crate::account::pass::Pass;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
@@ -117,9 +117,9 @@ async fn batch(p: &mut Pass<'_>, folder: FolderId, files: &[(FileId, &LocalFile)
         for row in &rows {
             tx.insert_row(row)?;
         }
+        settled.iter().try_for_each(|i| tx.delete_intent(*i))?;
         entries.iter().try_for_each(|e| tx.journal(e))
     })?;
-    settle_intents(p, &settled)?;
     failure.map_or(Ok(()), Err)
 }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::names::{Hierarchy, encode};
-use super::response::{List, StatusItems, Untagged};
-use super::session::{Event, Folder, Session, line, quoted, verdict};
+use super::response::{List, Looks, StatusItems, Untagged};
+use super::session::{Event, Folder, Session, line, quoted, unreadable, verdict};
 use super::wire::Tag;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::model::{FolderName, ModSeq, SpecialUse, Uid, UidValidity};
@@ -80,12 +80,17 @@ impl Session {
                 Event::Data(Untagged::Namespace(n)) => namespaces = Some(n.clone()),
                 Event::Data(Untagged::List(l)) => found.add(l)?,
                 Event::Data(Untagged::FolderStatus(s)) => found.note(s),
+                Event::Data(Untagged::Unreadable(Looks::List)) => found.unreadable = true,
                 _ => {}
             }
             Ok(())
         })
         .await?;
         let known = self.hierarchy.take();
+        if self.caps.namespace && known.is_none() && namespaces.is_none() {
+            // without it every name could be another one
+            return Err(unreadable("NAMESPACE").widen(Scope::Account));
+        }
         let hierarchy = match (namespaces, known) {
             (None, Some(h)) => h,
             (n, _) => Hierarchy::new(n.unwrap_or_default(), found.separator()),
@@ -341,6 +346,8 @@ struct Found {
     lines: Vec<(Vec<u8>, Option<u8>, Attributes)>,
     index: BTreeMap<Vec<u8>, usize>,
     status: BTreeMap<Vec<u8>, Status>,
+    /// A line of the listing could not be read.
+    unreadable: bool,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -401,6 +408,9 @@ impl Found {
 
     fn listing(mut self, hierarchy: &Hierarchy) -> Listing {
         let mut out = Listing::default();
+        if self.unreadable {
+            out.errors.push(unreadable("LIST"));
+        }
         let mut taken: BTreeMap<FolderName, Vec<u8>> = BTreeMap::new();
         // INBOX first: whatever else would be called that is the one that has to yield
         self.lines.sort_by_key(|(wire, _, _)| !wire.eq_ignore_ascii_case(b"INBOX"));

@@ -7,6 +7,7 @@
 
 pub mod append;
 pub mod auth;
+pub mod bodies;
 pub mod capabilities;
 pub mod code;
 pub mod date;
@@ -25,8 +26,9 @@ pub mod token;
 pub mod wire;
 
 pub use append::{AppendSource, Appended, Outgoing};
+pub use bodies::BodySink;
 pub use capabilities::Capabilities;
-pub use fetch::{BodySink, Meta, Sizes};
+pub use fetch::{Meta, Sizes};
 pub use frame::Limits;
 pub use list::{Listed, Listing, Status};
 pub use login::LoginSpec;

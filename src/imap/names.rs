@@ -323,10 +323,10 @@ mod tests {
             let s = sep.as_bytes()[0];
             let h = Hierarchy::new(
                 Namespaces { personal: vec![ns(&prefix, s)], ..Namespaces::default() }, None);
-            if let Some(n) = FolderName::from_components(parts) {
-                if let Some(wire) = h.wire_of(&n) {
-                    prop_assert_eq!(h.name_of(&wire, Some(s)), Some((n, true)));
-                }
+            if let Some(n) = FolderName::from_components(parts)
+                && let Some(wire) = h.wire_of(&n)
+            {
+                prop_assert_eq!(h.name_of(&wire, Some(s)), Some((n, true)));
             }
         }
     }

@@ -83,7 +83,30 @@ pub enum Untagged<'a> {
     /// Legal, and of no use here: RECENT, FLAGS, …
     Ignored,
     /// Not readable as what it says it is.
-    Unreadable,
+    Unreadable(Looks),
+}
+
+/// What an unreadable response was meant to be: who waits for such ones has not heard everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looks {
+    Fetch,
+    List,
+    Search,
+    Other,
+}
+
+impl Looks {
+    fn like(line: &[u8]) -> Self {
+        let mut words = line.split(|b| *b == b' ').skip(1).take(2);
+        let first = words.next().unwrap_or_default().to_ascii_uppercase();
+        let second = words.next().unwrap_or_default();
+        match first.as_slice() {
+            b"LIST" => Self::List,
+            b"SEARCH" | b"ESEARCH" => Self::Search,
+            _ if second.eq_ignore_ascii_case(b"FETCH") => Self::Fetch,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// LIST.
@@ -175,14 +198,16 @@ pub fn parse(frame: &[u8]) -> Response<'_> {
         return Response::Continuation(rest.strip_prefix(b" ").unwrap_or(rest));
     }
     if let Some(rest) = line.strip_prefix(b"* ") {
-        return Response::Untagged(untagged(rest).unwrap_or(Untagged::Unreadable));
+        return Response::Untagged(
+            untagged(rest).unwrap_or_else(|| Untagged::Unreadable(Looks::like(line))),
+        );
     }
     let mut c = Cursor::new(line);
     let tagged = c.atom().and_then(|tag| {
         c.spaces();
         Some(Response::Tagged { tag, answer: answer(c)? })
     });
-    tagged.unwrap_or(Response::Untagged(Untagged::Unreadable))
+    tagged.unwrap_or(Response::Untagged(Untagged::Unreadable(Looks::Other)))
 }
 
 fn untagged(rest: &[u8]) -> Option<Untagged<'_>> {

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::code::Code;
-use super::frame::Limits;
-use super::response::Untagged;
-use super::session::{Event, Folder, Noticed, Session, line, quoted};
+use super::response::{Looks, Untagged};
+use super::session::{Event, Folder, Noticed, Session, line, quoted, unreadable};
 use crate::error::{Error, Refusal, Result, Scope};
 use crate::model::{Flags, Keyword, ModSeq, SystemFlags, Uid, UidSet, UidValidity};
 
@@ -132,24 +131,22 @@ impl Session {
         let extended = self.caps.esearch;
         let how: &[u8] = if extended { b"UID SEARCH RETURN (ALL)" } else { b"UID SEARCH" };
         let mut found: Option<UidSet> = None;
-        let limits = self.conn.limits();
-        self.conn.set_limits(limits.with_line(Limits::LINE_MAX));
-        let done = self
-            .command(Scope::Folder, &line(&[how, criteria]), |event| {
-                let uids = match event {
-                    Event::Data(Untagged::Search(uids)) => uids,
-                    Event::Data(Untagged::Esearch { all, .. }) => all,
-                    _ => return Ok(()),
-                };
-                match &mut found {
-                    None => found = Some(uids.clone()),
-                    Some(f) => uids.ranges().for_each(|(a, b)| f.insert_range(a, b)),
+        self.command(Scope::Folder, &line(&[how, criteria]), |event| {
+            let uids = match event {
+                Event::Data(Untagged::Search(uids)) => uids,
+                Event::Data(Untagged::Esearch { all, .. }) => all,
+                Event::Data(Untagged::Unreadable(Looks::Search)) => {
+                    return Err(unreadable("SEARCH"));
                 }
-                Ok(())
-            })
-            .await;
-        self.conn.set_limits(limits);
-        done?;
+                _ => return Ok(()),
+            };
+            match &mut found {
+                None => found = Some(uids.clone()),
+                Some(f) => uids.ranges().for_each(|(a, b)| f.insert_range(a, b)),
+            }
+            Ok(())
+        })
+        .await?;
         found.ok_or_else(|| {
             let what = "the server said OK to SEARCH and nothing else";
             Error::refused(Scope::Folder, Refusal::Unsaid, what)
@@ -226,7 +223,7 @@ impl Opening {
                 // of whom, or what?
                 _ => self.whole = false,
             },
-            Event::Data(Untagged::Unreadable) => self.whole = false,
+            Event::Data(Untagged::Unreadable(_)) => self.whole = false,
             _ => {}
         }
         Ok(())

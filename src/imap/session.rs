@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::capabilities::Capabilities;
+use super::frame::Limits;
 use super::login::{self, LoginSpec};
 use super::names::Hierarchy;
 use super::quirks::Server;
@@ -45,7 +46,7 @@ pub struct Session {
     pub(super) hierarchy: Option<Hierarchy>,
     /// Names as spelled in the last listing, with their separators.
     pub(super) wires: BTreeMap<FolderName, (Vec<u8>, Option<u8>)>,
-    pub(super) bodies: super::fetch::Bodies,
+    pub(super) bodies: super::bodies::Bodies,
     pub(super) qresync: bool,
     pub(super) compressed: bool,
     about: About,
@@ -116,13 +117,16 @@ impl Session {
     pub async fn over(conn: Connection, host: &str, words: Vec<String>) -> Result<Self> {
         let greeting = conn.greeting().to_owned();
         let about = About { host: host.to_owned(), greeting, words, id: Vec::new() };
+        let mut conn = conn;
+        // VANISHED, SEARCH and their like may be long at any time
+        conn.set_limits(conn.limits().with_line(Limits::LINE_MAX));
         let mut s = Self {
             conn,
             caps: Capabilities::default(),
             folder: Folder::default(),
             hierarchy: None,
             wires: BTreeMap::new(),
-            bodies: super::fetch::Bodies::default(),
+            bodies: super::bodies::Bodies::default(),
             qresync: false,
             compressed: false,
             about,
@@ -269,7 +273,7 @@ impl Session {
             }
             Response::Untagged(data) => {
                 match &data {
-                    Untagged::Unreadable => {
+                    Untagged::Unreadable(_) => {
                         let start = frame.get(..frame.len().min(200)).unwrap_or_default();
                         if pending.iter().any(|p| p.tag.strip(frame).is_some()) {
                             return Err(ended(protocol("the server's answer is unreadable")));
@@ -458,6 +462,13 @@ fn farewell(host: &str, text: &str) -> Error {
     let said: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
     Error::account(Kind::Connection, format!("{host} ended the session: {said}"))
         .next("it is tried again by itself, later each time")
+}
+
+/// An answer that was there and could not be read: what it said is unknown, and no absence (I7).
+pub(super) fn unreadable(what: &str) -> Error {
+    let what = format!("the server's answer to {what} is unreadable in part");
+    Error::refused(Scope::Folder, Refusal::Unsaid, what)
+        .next("it is tried again at the next pass; if it goes on, report it with a log made by -vv")
 }
 
 /// A folder name as a command's argument. A name with a line end has none.

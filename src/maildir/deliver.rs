@@ -373,31 +373,4 @@ mod tests {
         let e = stage_bytes(t.path(), base(1), b"x", 0).unwrap_err();
         assert_eq!(e.scope, Scope::Folder);
     }
-
-    /// Run by hand, in release: `cargo test --release --lib -- --ignored --nocapture ten_thousand`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn ten_thousand_messages() {
-        let t = folder();
-        let wire = b"Some text of a message, in a line of its own.\r\n".repeat(185);
-        let durability = super::super::Durability::open(t.path()).unwrap();
-        let (mut staging, mut syncing) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
-        for batch in 0..10u64 {
-            let start = std::time::Instant::now();
-            let staged: Vec<_> = (batch * 1000..(batch + 1) * 1000)
-                .map(|n| stage_bytes(t.path(), base(n), &wire, 1_000_000_000).unwrap())
-                .collect();
-            staging += start.elapsed();
-            let start = std::time::Instant::now();
-            let paths: Vec<_> = staged.iter().map(|s| s.path(t.path())).collect();
-            durability.sync_bulk(&paths).unwrap();
-            for s in &staged {
-                let file = FileName::bare(s.base.clone());
-                publish(t.path(), s, &Place { sub: crate::model::Subdir::New, file }).unwrap();
-            }
-            super::super::sync_dirs(&[t.path().join("new"), t.path().join("tmp")]).unwrap();
-            syncing += start.elapsed();
-        }
-        eprintln!("staged in {staging:?}, durable and published in {syncing:?}");
-    }
 }

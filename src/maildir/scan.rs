@@ -359,24 +359,4 @@ mod tests {
         let local = disk::Filesystem::of(fd).unwrap().times_prove();
         assert_eq!(at(2500), (true, local));
     }
-
-    /// Run by hand, in release: `cargo test --release --lib -- --ignored --nocapture fifty`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn fifty_thousand_names() {
-        let t = folder();
-        for i in 0..50_000u64 {
-            touch(t.path(), &format!("cur/17000{i:05}.R{:016x}_{i}.mailkeep:2,S", i * 77777777777));
-        }
-        for _ in 0..5 {
-            let start = std::time::Instant::now();
-            let fd = disk::open_dir(&t.path().join("cur")).unwrap();
-            let mut n = 0;
-            disk::for_each_entry(&fd, |name, _| n += name.len()).unwrap();
-            eprintln!("read alone: {n} bytes in {:?}", start.elapsed());
-            let start = std::time::Instant::now();
-            let n = scan(t.path()).unwrap().entries.len();
-            eprintln!("{n} names in {:?}", start.elapsed());
-        }
-    }
 }

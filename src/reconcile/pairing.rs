@@ -93,8 +93,9 @@ impl Round {
 
     fn takes(self, row: &Row) -> bool {
         match self {
+            // both have their message there still, under another UID
             Self::Epoch | Self::EpochElsewhere => {
-                row.state == State::Synced && row.gone == Some(Gone::Epoch)
+                matches!(row.state, State::Synced | State::Absent) && row.gone == Some(Gone::Epoch)
             }
             Self::Vanished => row.state == State::Synced && row.gone == Some(Gone::Vanished),
             Self::Kept | Self::KeptElsewhere => row.state == State::Kept,
@@ -159,7 +160,16 @@ fn candidates<'a>(trees: &'a Trees, round: Round, pairs: &Pairs) -> Vec<Candidat
         exact: true,
         draft: f.flags.has(SystemFlags::DRAFT),
     });
-    rows.chain(files).filter(|c| pairs.is_free(c.known)).collect()
+    let mut all: Vec<_> = rows.chain(files).filter(|c| pairs.is_free(c.known)).collect();
+    // among equal ones, those whose file is here: nothing is downloaded then
+    all.sort_by_key(|c| match c.known {
+        Known::Row(r) => (
+            trees.missing.contains(&r),
+            trees.rows.get(&r).is_some_and(|r| r.state == State::Absent),
+        ),
+        Known::File(..) => (false, false),
+    });
+    all
 }
 
 /// The server's own id is proof. Labels share one id: the same folder goes first.
@@ -190,7 +200,6 @@ struct Key<'a> {
     folder: Option<FolderId>,
     fingerprint: &'a Fingerprint,
     wire_size: u64,
-    internal_date: i64,
 }
 
 fn by_fingerprint(
@@ -210,7 +219,6 @@ fn by_fingerprint(
             folder: round.same_folder().then_some(folder),
             fingerprint: &i.fingerprint,
             wire_size: if trees.sizes_lie { 0 } else { i.wire_size },
-            internal_date: 0,
         }
     };
     let mut groups: BTreeMap<Key<'_>, (Vec<&Row>, Vec<&Candidate<'_>>)> = BTreeMap::new();
@@ -238,18 +246,16 @@ fn by_fingerprint(
     }
 }
 
-/// Whether Message-ID, Date and size, unique on both sides, are enough. Where sizes lie, they are
-/// not.
+/// Whether Message-ID, Date and size, unique on both sides, are enough. Where sizes lie, a file's
+/// says nothing; but what the server said of the same message before, it says again.
 fn proves(trees: &Trees, round: Round, key: &Key<'_>, a: &Row, c: &Candidate<'_>) -> bool {
     let moved_alike =
         round != Round::Vanished || a.identity.internal_date == c.identity.internal_date;
     let contradicted =
         c.exact && matches!((a.identity.content, c.identity.content), (Some(x), Some(y)) if x != y);
-    key.fingerprint.is_complete()
-        && !trees.sizes_lie
-        && !is_draft(trees, a, c)
-        && moved_alike
-        && !contradicted
+    let sized = !trees.sizes_lie
+        || matches!(c.known, Known::Row(_)) && a.identity.wire_size == c.identity.wire_size;
+    key.fingerprint.is_complete() && sized && !is_draft(trees, a, c) && moved_alike && !contradicted
 }
 
 /// An edited draft keeps its Message-ID and Date, and may keep its size.
@@ -270,23 +276,29 @@ fn by_content(
 ) {
     let mut left: BTreeMap<ContentHash, Vec<&Candidate<'_>>> = BTreeMap::new();
     for c in known {
-        if let (Some(h), true) = (c.identity.content, c.exact) {
+        // equal to the bytes of either copy is proof, even where the two differ
+        if let Some(h) = c.identity.content {
             left.entry(h).or_default().push(c);
         }
     }
     if left.is_empty() {
         return;
     }
-    for a in arrived {
-        let Some(h) = a.identity.content else {
-            wants.insert(a.id);
-            continue;
-        };
-        // the same folder first, then in the order of the ledger
-        let Some(cs) = left.get_mut(&h) else { continue };
-        let at = cs.iter().position(|c| c.folder == a.folder).unwrap_or(0);
-        if at < cs.len() {
-            pairs.join(a.id, cs.remove(at).known);
+    wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
+    // Among equal copies, first those with the same INTERNALDATE, which a move keeps; then the same
+    // folder; then in the order of the ledger.
+    let fits: [fn(&Row, &Candidate<'_>) -> bool; 3] = [
+        |a, c| c.identity.internal_date == a.identity.internal_date,
+        |a, c| c.folder == a.folder,
+        |_, _| true,
+    ];
+    for fits in fits {
+        for a in arrived {
+            let cs = a.identity.content.and_then(|h| left.get_mut(&h));
+            let Some(cs) = cs.filter(|_| !pairs.by_arrival.contains_key(&a.id)) else { continue };
+            if let Some(at) = cs.iter().position(|c| fits(a, c)) {
+                pairs.join(a.id, cs.remove(at).known);
+            }
         }
     }
 }

@@ -55,8 +55,11 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
     // Among equal bytes, an equal base name is a hint. Then the folder that the server moved the
     // message to (a download that a crash cut short stands there), then its own.
     let there = |r: &Row| pairs.by_row.get(&r.id).and_then(|a| trees.rows.get(a)).map(|a| a.folder);
-    let rounds: [&dyn Fn(&Row, &LocalFile) -> bool; 4] = [
-        &|r, f| r.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base),
+    let named =
+        |r: &Row, f: &LocalFile| r.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base);
+    let rounds: [Fits<'_>; 5] = [
+        &|r, f| named(r, f) && there(r) == Some(f.folder),
+        &|r, f| named(r, f),
         &|r, f| there(r) == Some(f.folder),
         &|r, f| r.folder == f.folder,
         &|_, _| true,
@@ -95,6 +98,9 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
     }
     out
 }
+
+/// Whether a row and a file of equal bytes belong together before others.
+type Fits<'a> = &'a dyn Fn(&Row, &LocalFile) -> bool;
 
 type Hash = fn(&Option<ContentHash>, &Option<ContentHash>) -> Option<ContentHash>;
 

@@ -29,17 +29,14 @@ async fn bodies(s: &mut Session) -> Kept {
     kept
 }
 
-/// Everything the executor asks of a server. Some servers take no bare LF.
-async fn everything(server: &dyn Server, takes_all: bool) {
+/// Everything the executor asks of a server. Some servers refuse odd messages.
+async fn everything(server: &dyn Server, takes_odd: bool) {
     let mint = Mint::new(3);
     let mut letters = mint.letters(0..20);
-    let bare_lf = |b: &[u8]| (0..b.len()).any(|i| b[i] == b'\n' && (i == 0 || b[i - 1] != b'\r'));
-    letters.extend(
-        odd()
-            .into_iter()
-            .filter(|(_, body)| takes_all || !bare_lf(body))
-            .map(|(_, body)| Letter::new(body, &["\\Seen"], 1_600_000_000)),
-    );
+    if takes_odd {
+        let odd = odd().into_iter().map(|(_, b)| Letter::new(b, &["\\Seen"], 1_600_000_000));
+        letters.extend(odd);
+    }
     server.seed("Work/Zürich & Bern", &letters);
     let mut s = session(server.port()).await;
 
@@ -403,5 +400,52 @@ fn compression_changes_no_byte() {
         want.sort_unstable();
         got.sort_unstable();
         assert_eq!(got, want);
+    });
+}
+
+/// How long 10,000 messages of 8.7 KB take; in release this is the speed of the socket.
+#[test]
+#[ignore = "a measurement: cargo test --release --test imap -- --ignored --nocapture"]
+fn ten_thousand_messages() {
+    struct Count(usize, u64);
+    impl mailkeep::imap::BodySink for Count {
+        async fn begin(&mut self, _: &mailkeep::imap::Meta) -> mailkeep::Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+        async fn data(&mut self, bytes: &[u8]) -> mailkeep::Result<()> {
+            self.1 += bytes.len() as u64;
+            Ok(())
+        }
+        async fn end(&mut self) -> mailkeep::Result<()> {
+            Ok(())
+        }
+        async fn failed(&mut self, _: Uid, e: mailkeep::Error) -> mailkeep::Result<()> {
+            Err(e)
+        }
+    }
+    let server = Dovecot::start();
+    let line = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n".repeat(128);
+    let letters: Vec<Letter> = (0..10_000)
+        .map(|i| Letter::new(simple(&format!("<{i}@x>"), "x", &line), &[], 1_600_000_000))
+        .collect();
+    server.seed("INBOX", &letters);
+    run(async {
+        for _ in 0..3 {
+            let mut s = session(server.port()).await;
+            s.select(b"INBOX", false, None).await.unwrap();
+            let all = s.uids().await.unwrap();
+            let begun = std::time::Instant::now();
+            let mut count = Count(0, 0);
+            s.fetch_bodies(&all, &mut count).await.unwrap();
+            assert_eq!(count.0, 10_000);
+            println!("bodies: {} bytes in {:?}", count.1, begun.elapsed());
+            let begun = std::time::Instant::now();
+            s.fetch_flags(&all, None, &mut |_, _| Ok(())).await.unwrap();
+            println!("flags: {:?}", begun.elapsed());
+            let begun = std::time::Instant::now();
+            s.fetch_meta(&all, &mut |_, _| Ok(())).await.unwrap();
+            println!("metadata: {:?}", begun.elapsed());
+        }
     });
 }

@@ -176,6 +176,34 @@ fn out_of_place_is_passed_over_or_ends_the_session() {
 }
 
 #[test]
+fn an_unreadable_answer_is_no_absence() {
+    let rules = Script::greeting([])
+        .on("UID SEARCH", [send("* SEARCH 1 2\r\n* SEARCH 3 x\r\n{tag} OK x\r\n")])
+        .on(
+            "UID FETCH",
+            [send("* 1 FETCH (UID 1 FLAGS ())\r\n* 2 FETCH (UID 2 FLAGS (\r\n{tag} OK x\r\n")],
+        )
+        .on("LIST", [send("* LIST () \"/\" INBOX\r\n* LIST () \"/\"\r\n{tag} OK x\r\n")])
+        .on("NAMESPACE", [send("* NAMESPACE what?\r\n{tag} OK x\r\n")])
+        .on("STATUS", [send("* STATUS INBOX (MESSAGES 1)\r\n{tag} OK x\r\n")]);
+    let s = open_folder(rules.clone(), "");
+    run(async {
+        let mut session = session(s.port()).await;
+        let listing = session.list().await.unwrap();
+        assert_eq!((listing.folders.len(), listing.errors.len()), (1, 1));
+        session.select(b"INBOX", true, None).await.unwrap();
+        assert!(session.uids().await.is_err());
+        assert!(session.fetch_flags(&set(1..=2), None, &mut |_, _| Ok(())).await.is_err());
+        assert!(session.dead().is_none());
+    });
+    // without its namespaces every folder could have another name
+    let s = open_folder(rules, "NAMESPACE");
+    run(async {
+        assert!(session(s.port()).await.list().await.is_err());
+    });
+}
+
+#[test]
 fn no_answer_to_search_is_not_an_empty_folder() {
     for capabilities in ["", "ESEARCH"] {
         let s = open_folder(Script::greeting([]), capabilities);

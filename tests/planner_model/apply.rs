@@ -222,11 +222,13 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// The row has the file now, wherever it stands.
+    /// The row has the file now, wherever it stands. Where a reader wrote into its headers, the row
+    /// goes on to know the server's bytes, by which the server's message is known again; the file
+    /// is, by what readers leave alone.
     fn take(&self, row: &mut Row, f: &LocalFile) {
         row.exact &= row.identity.content == f.identity.content;
-        row.identity.content = f.identity.content;
-        row.identity.reader = f.identity.reader;
+        row.identity.content = row.identity.content.or(f.identity.content);
+        row.identity.reader = row.identity.reader.or(f.identity.reader);
         row.place = Some(f.place.clone());
         row.local = f.flags.clone();
     }
@@ -435,6 +437,10 @@ impl Applier<'_> {
                 let (from, uid) = (row.folder, row.uid);
                 self.refolder(&mut row, trash);
                 (row.state, row.place) = (State::Pending, None);
+                if !row.exact {
+                    // these were the file's bytes; the arrival's are not known
+                    (row.identity.content, row.identity.reader) = (None, None);
+                }
                 self.there(row, Source::Moved(from, uid), (!approved).then_some(from))?;
             }
             Action::ExpungeThere { row, approved } => {

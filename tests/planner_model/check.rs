@@ -182,20 +182,19 @@ impl Check<'_> {
                 (None, _) => {}
             },
             // absent
-            (Some(_), None) => match (&at_server, &at_local) {
-                (Some(_), Some(y)) => meet(&mut want, y),
-                _ => {}
-            },
+            (Some(_), None) => {
+                if let (Some(_), Some(y)) = (&at_server, &at_local) {
+                    meet(&mut want, y);
+                }
+            }
             // new
             (None, None) => match (&at_server, &at_local) {
                 (Some(x), None) => {
                     both(&mut want, x);
                     want.fetched = true;
                 }
-                (None, Some(y)) => {
-                    if self.policy(y).upload && !self.policy.read_only {
-                        both(&mut want, y);
-                    }
+                (None, Some(y)) if self.policy(y).upload && !self.policy.read_only => {
+                    both(&mut want, y);
                 }
                 (Some(x), Some(y)) => {
                     let same_bytes = server.map(|x| x.4) == local.map(|y| y.3);
@@ -372,25 +371,38 @@ impl Check<'_> {
                  {there} and {here}: {now:?}"
             ))
         };
-        // one that went and an equal one that came are one that was moved: what the other side has
-        // of the one that went is not deleted then
+        // Two that were stirred may each be taken for the other: one that went and one that came
+        // are one that was moved, and what would have gone with the first stays.
         let file = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| {
-            let spot = of.get(g)?.local.first()?;
-            Some(format!("{:?}", (&spot.0, &spot.1)))
+            of.get(g)?.local.first().map(|l| (l.0.clone(), l.1.clone()))
         };
-        let mail = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| {
-            let spot = of.get(g)?.server.first()?;
-            Some(format!("{:?}", (&spot.0, spot.1, spot.2)))
+        let mail =
+            |of: &BTreeMap<Ghost, Spot>, g: &Ghost| of.get(g)?.server.first().map(|s| s.0.clone());
+        let renumbered = |g: &Ghost| match (was.get(g), is.get(g)) {
+            (Some(a), Some(b)) => match (a.server.first(), b.server.first()) {
+                (Some(a), Some(b)) => a.1 == b.1 && a.2 != b.2,
+                _ => false,
+            },
+            _ => false,
         };
-        let crossed = |at: &dyn Fn(&BTreeMap<Ghost, Spot>, &Ghost) -> Option<String>| {
-            let went = ghosts.iter().filter(|g| at(was, g).is_some() && at(is, g).is_none());
-            let came = ghosts.iter().filter(|g| at(is, g).is_some() && at(was, g) != at(is, g));
-            went.count().min(came.count())
-        };
-        if there > want_there + crossed(&file) || here > want_here + crossed(&mail) {
+        let stirred = ghosts.iter().filter(|g| {
+            file(was, g) != file(is, g) || mail(was, g) != mail(is, g) || renumbered(g)
+        });
+        let crossed = stirred.count().saturating_sub(1);
+        if there > want_there + crossed || here > want_here + crossed {
             return say("doubled");
         }
-        if there + here == 0 && want_there + want_here > 0 {
+        // a copy in the same folder, with the original removed, is a file renamed, and goes with the
+        // server's message under mirror
+        let folder = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| file(of, g).map(|f| f.0);
+        let renamed = ghosts.iter().any(|g| {
+            let at = folder(was, g);
+            at.is_some()
+                && folder(is, g).is_none()
+                && mail(is, g).is_none()
+                && ghosts.iter().any(|c| folder(was, c).is_none() && folder(is, c) == at)
+        });
+        if there + here == 0 && want_there + want_here > 0 && !renamed {
             return say("lost");
         }
         // where nothing came and nothing went, none may be missing
@@ -425,11 +437,11 @@ pub fn summary(w: &World) -> Vec<String> {
 }
 
 /// What must hold of every ledger after a pass: each row where it says it is.
-pub fn ledger_is_true(w: &World) -> Result<(), String> {
+pub fn ledger_is_true(w: &World, waits: bool) -> Result<(), String> {
     for r in w.ledger.rows.values() {
         let (mail, file) = (w.mail(r.folder, r.uid), w.row_file(r));
         let fine = match r.state {
-            State::Kept => r.uid.is_none() && file.is_some(),
+            State::Kept => r.uid.is_none() && (file.is_some() || waits),
             // what is held or waits may miss a side
             State::Absent => (mail.is_some() || r.gone.is_some()) && r.place.is_none(),
             State::Synced => mail.is_some() || file.is_some() || r.gone.is_some(),

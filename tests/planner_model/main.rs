@@ -8,6 +8,7 @@
 mod apply;
 mod cases;
 mod check;
+mod mutants;
 mod observe;
 mod perturb;
 mod random;

@@ -114,6 +114,8 @@ pub struct Op {
 pub struct Case {
     pub seed: u64,
     pub ops: Vec<Op>,
+    /// What happens once that is in step again.
+    pub more: Vec<Op>,
     /// The ledger goes, too.
     pub lost_ledger: bool,
     /// The first pass could not observe everything.
@@ -136,7 +138,9 @@ pub fn case(seed: u64) -> (World, Case) {
     let w = world(&mut rng, copies);
     let n = 1 + rng.below(8);
     let ops = (0..n).map(|_| op(&mut rng)).collect();
-    let mut case = Case { seed, ops, lost_ledger, incomplete: rng.chance(15), copies, policy };
+    let more = (0..rng.below(5)).map(|_| op(&mut rng)).collect();
+    let mut case =
+        Case { seed, ops, more, lost_ledger, incomplete: rng.chance(15), copies, policy };
     // which of several equal copies the brake counts cannot be said without pairing
     if !copies && rng.chance(40) {
         case.policy.brake =
@@ -279,6 +283,14 @@ fn altered(w: &World, f: &FolderName, base: &mailkeep::model::BaseName) -> bool 
     w.class(cid) != cid
 }
 
+/// Other bytes have this Message-ID and Date: an edited draft's, or those that a reader wrote into.
+/// Which of several copies is which only bytes that nobody has any more could say.
+fn torn(w: &World, cid: Cid) -> bool {
+    let c = &w.contents[cid];
+    let alike = w.contents.iter().filter(|x| x.message_id == c.message_id && x.date == c.date);
+    !c.message_id.is_empty() && alike.count() > 1
+}
+
 fn toggle(f: &Flags, n: usize) -> Flags {
     let one = flags(["\\Seen", "\\Flagged", "$Forwarded", "todo"][n % 4]);
     if one.minus(f).is_empty() { f.minus(&one) } else { f.union(&one) }
@@ -306,7 +318,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             arrive(w, &at, cid, rng);
         }
         ArriveEqual => {
-            let cid = op.b.checked_rem(w.contents.len()).filter(|_| case.copies)?;
+            let cid = op.b.checked_rem(w.contents.len()).filter(|c| case.copies && !torn(w, *c))?;
             let at = server_folder(w, op.a)?;
             arrive(w, &at, cid, rng);
         }
@@ -317,11 +329,22 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
         MoveThere => {
             let (f, uid) = take(mails(w), op.a)?;
             let to = server_folder(w, op.b)?;
+            // as a draft, or without the date, only the bytes tell a move, and an altered file has
+            // others
+            let cid = w.server[&f].mails[&uid].cid;
+            let altered = w
+                .disk
+                .values()
+                .flat_map(|d| d.values())
+                .any(|f| f.cid != cid && w.class(f.cid) == w.class(cid));
+            if altered && is_drafts(&to) {
+                return None;
+            }
             let mut mail = w.server.get_mut(&f)?.mails.remove(&uid)?;
-            if op.c % 4 == 0 {
+            if op.c.is_multiple_of(4) {
                 mail.server_id = mail.server_id.map(|i| ServerId(format!("{}'", i.0).into()));
             }
-            if op.c % 5 == 0 {
+            if op.c.is_multiple_of(5) && !altered {
                 mail.date += 1; // a client that moves by APPEND
             }
             w.put_mail(&to, mail);
@@ -330,6 +353,9 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let (f, uid) = take(mails(w), op.a).filter(|_| case.copies)?;
             let to = server_folder(w, op.b)?;
             let mail = w.server[&f].mails[&uid].clone();
+            if torn(w, mail.cid) {
+                return None;
+            }
             let ghost = w.fresh();
             w.put_mail(&to, Mail { ghost, ..mail });
         }
@@ -351,7 +377,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let to = folder(&format!("Renamed/{}", f.to_text()));
             if !w.server.contains_key(&to) {
                 let mut b = w.server.remove(&f)?;
-                if op.b % 2 == 0 {
+                if op.b.is_multiple_of(2) {
                     b.validity = 5000 + w.fresh();
                 }
                 w.server.insert(to, b);
@@ -373,7 +399,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
         MoveHere | RenameHere => {
             let (f, base) = take(files(w), op.a)?;
             let to = if op.kind == MoveHere { disk_folder(w, op.b)? } else { f.clone() };
-            let base_there = if op.kind == RenameHere || op.c % 3 == 0 {
+            let base_there = if op.kind == RenameHere || op.c.is_multiple_of(3) {
                 w.foreign_base()
             } else {
                 base.clone()
@@ -398,13 +424,17 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let there = w.server.values().flat_map(|b| b.mails.values()).map(|m| m.cid);
             let alone = here.filter(|c| w.class(*c) == class).count() == 1
                 && there.filter(|c| w.class(*c) == class).count() <= 1
-                && w.ledger
-                    .rows
-                    .values()
-                    .any(|r| r.identity.content == Some(w.content_hash(file.cid)));
+                && w.ledger.rows.values().any(|r| {
+                    let draft = r.agreed.has(SystemFlags::DRAFT) || is_drafts(&w.name(r.folder));
+                    r.identity.content == Some(w.content_hash(file.cid)) && !draft
+                });
             let id = &w.contents[file.cid].message_id;
             let same_id = w.contents.iter().filter(|c| c.message_id == *id).count();
-            let draft = is_drafts(&f) || is_drafts(&to) || file.flags.has(SystemFlags::DRAFT);
+            let drafts = w.server.iter().filter(|(n, _)| is_drafts(n));
+            let draft = is_drafts(&f)
+                || is_drafts(&to)
+                || file.flags.has(SystemFlags::DRAFT)
+                || drafts.flat_map(|(_, b)| b.mails.values()).any(|m| w.class(m.cid) == class);
             if alone && !id.is_empty() && same_id == 1 && !draft && !w.sizes_lie {
                 file.cid = w.touched(file.cid);
             }
@@ -418,7 +448,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let to = disk_folder(w, op.b)?;
             let ghost = w.fresh();
             let file = File { ghost, ..w.disk[&f][&base].clone() };
-            let base = if to == f || op.c % 2 == 0 { w.foreign_base() } else { base };
+            let base = if to == f || op.c.is_multiple_of(2) { w.foreign_base() } else { base };
             w.put_file(&to, base, file);
         }
         AppearHere => {
@@ -463,7 +493,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
         }
         ArriveAgain => {
             let kept = of_state(w, State::Kept);
-            let (ghost, cid) = take(kept, op.a)?;
+            let (ghost, cid) = take(kept, op.a).filter(|(_, cid)| w.class(*cid) == *cid)?;
             if !mails(w).iter().any(|(f, u)| w.server[f].mails[u].ghost == ghost) {
                 let at = server_folder(w, op.b)?;
                 arrive_as(w, &at, cid, ghost, rng);

@@ -215,7 +215,7 @@ impl World {
             content: None,
             reader: None,
             fingerprint: self.fingerprint(m.cid),
-            wire_size: if self.sizes_lie { size + 1000 + u64::from(m.ghost) } else { size },
+            wire_size: if self.sizes_lie { size + 1000 + m.cid as u64 % 7 } else { size },
             internal_date: m.date,
             server_id: m.server_id.clone(),
         }
@@ -233,9 +233,15 @@ impl World {
         self.server.entry(name.clone()).or_insert(mailbox);
     }
 
-    /// Puts a message into a mailbox, which is made if need be (TRYCREATE).
+    /// Puts a message into a mailbox, which is made if need be (TRYCREATE), with the use that it
+    /// had, so that its policy stays the same. But no trash comes to be in the middle of a story.
     pub fn put_mail(&mut self, name: &FolderName, mail: Mail) -> u32 {
-        self.add_mailbox(name, None);
+        let known = self.ledger.folders.values().find(|k| k.name == *name);
+        let special = known
+            .and_then(|k| k.special)
+            .filter(|u| *u != SpecialUse::Trash)
+            .filter(|u| self.server.values().all(|b| b.special != Some(*u)));
+        self.add_mailbox(name, special);
         let b = self.server.get_mut(name).unwrap();
         let uid = b.next;
         b.next += 1;
@@ -389,5 +395,31 @@ impl World {
         // row numbers go on, so that a test can tell old rows from new ones
         let next_row = self.ledger.next_row;
         self.ledger = Ledger { next_row, first_pass: true, ..Ledger::default() };
+    }
+
+    /// A world in step is where the next story begins: each row's two copies are one message, and
+    /// the brake's window begins anew.
+    pub fn begin_anew(&mut self) {
+        self.downloads.clear();
+        (self.steps, self.asked) = (0, 0);
+        self.ledger.deleted.clear();
+        self.ledger.sizes.clear();
+        for row in self.ledger.rows.clone().into_values() {
+            let (name, ghost) = (self.name(row.folder), self.fresh());
+            *self.ledger.sizes.entry(row.folder).or_default() += 1;
+            let mailbox = self.server.get_mut(&name);
+            let uid = row.uid.map(Uid::get);
+            if let (Some(b), Some(uid)) = (mailbox, uid)
+                && let Some(m) = b.mails.get_mut(&uid)
+            {
+                m.ghost = ghost;
+            }
+            let dir = self.disk.get_mut(&name);
+            if let (Some(d), Some(p)) = (dir, row.place)
+                && let Some(f) = d.get_mut(&p.file.base)
+            {
+                f.ghost = ghost;
+            }
+        }
     }
 }

@@ -94,12 +94,12 @@ fn finish<S: Server>(world: &World<S>) {
             last = world.mk.sync();
         }
     }
-    last.expect(0);
+    let said = last.expect(0).text();
     // A save by mutt differs here from what it is there, as it should.
     let counts = |f: &str| (world.local(f).len(), world.remote(f).len());
     for folder in ["INBOX", "Work", "Lists/rust"] {
         let (here, there) = counts(folder);
-        assert_eq!(here, there, "{folder}");
+        assert_eq!(here, there, "{folder}: {said}{}", world.mk.run(&["status"]).text());
     }
 }
 
@@ -157,7 +157,7 @@ fn cut_before_and_after_a_command_that_changes() {
             deliver(&world.mk.folder("Work"), &Letter::new(body, &["\\Seen"], here[2].date));
             let cut_on = Some(on.to_owned());
             world.proxy.set(Faults { cut_on, cut_answer: answered, ..Faults::default() });
-            world.mk.sync();
+            println!("{mode:?}, cut on {on}: {}", world.mk.sync().text());
             finish(&world);
             assert_eq!(world.remote("INBOX").len(), 19, "{mode:?}, {on}");
             assert_eq!(world.remote("Work").len(), 15, "{mode:?}, {on}: each once");

@@ -144,7 +144,7 @@ fn names_made_to_escape() {
     let said = mk.sync();
     assert!(matches!(said.status, Some(0 | 1)), "{}", said.text());
     for (inside, only) in [
-        (mk.dir().to_owned(), &["config.toml", "one", "password", "runtime", "state"][..]),
+        (mk.dir().to_owned(), &["config.toml", "mail", "one", "password", "runtime", "state"][..]),
         (mk.dir().join("one"), &["two"]),
         (mk.dir().join("one/two"), &["three"]),
         (mk.dir().join("one/two/three"), &["mail"]),
@@ -157,7 +157,8 @@ fn names_made_to_escape() {
     let folders = read_maildir(&deep);
     assert!(folders.len() > 20, "the names are escaped, not refused: {:?}", folders.keys());
     for (name, messages) in &folders {
-        assert_eq!(messages.len(), 1, "two names share the directory {name}");
+        // None where selecting takes a literal, which this server cannot read.
+        assert!(messages.len() <= 1, "two names share the directory {name}");
     }
     // And they are the same on the next pass.
     mk.sync();
@@ -177,7 +178,7 @@ fn assert_survived(what: &str, script: Script) {
     mk.timeout = Duration::from_secs(75);
     let said = mk.sync();
     assert_eq!(said.status, Some(1), "{what}: {}", said.text());
-    assert!(said.elapsed < Duration::from_secs(62), "{what}: {:?}", said.elapsed);
+    assert!(said.elapsed < Duration::from_secs(62), "{what}: {:?}: {}", said.elapsed, said.text());
     assert!(said.peak_rss < 300 << 20, "{what}: {} MB", said.peak_rss >> 20);
     assert!(!said.text().contains(PASSWORD), "{what}");
     assert!(!said.text().contains("panicked"), "{what}: {}", said.text());

@@ -138,9 +138,6 @@ fn upload_can_be_switched_off() {
     world.mk.sync_ok();
     assert_eq!(world.changes(), Vec::<String>::new());
     assert_eq!(world.local("Work").len(), 13);
-    world.mk.policy_raw("upload", "true");
-    world.mk.sync_ok();
-    assert_eq!(world.remote("Work").len(), 13);
 }
 
 #[test]

@@ -2,11 +2,14 @@
 //! differs. An absence is believed only after a second scan of everything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::super::pass::Pass;
+use super::super::pass::{FolderState, Pass};
 use super::files;
 use crate::error::{Kind, Result, Scope};
+use crate::ledger::FolderRecord;
 use crate::maildir::{self, DirSignature, KeywordMap, NamesDigest, Scan};
 use crate::model::{Flags, FolderId, Place, RowId, SystemFlags};
 use crate::policy::LocalDelete;
@@ -25,12 +28,13 @@ const TRIES: usize = 4;
 /// Observes every folder of the Maildir.
 pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
     p.local_complete = true;
+    // where an earlier round left something open, an unchanged directory does not close it
     let open = open_folders(p)?;
     p.missing.clear();
     let on_disk: BTreeSet<_> = p.maildir.folders()?.into_iter().collect();
     for name in &on_disk {
         if p.folder_named(name).is_none() {
-            let id = p.add_folder(name)?;
+            let id = p.add_folder(name, |_| {})?;
             let selected = p.account.policy.selects(name, None, false);
             p.folder_mut(id)?.selected = selected;
         }
@@ -85,8 +89,6 @@ struct Found {
     extra: Vec<Place>,
 }
 
-/// `open`: what an earlier round found there is not settled yet. Names that did not change since are
-/// no reason to forget it.
 fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
     let f = p.folder(id)?;
     if f.disk == Presence::Never {
@@ -107,7 +109,10 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
     if f.names.is_none() && is_as_remembered(p, id)? {
         return Ok(Found::default());
     }
-    let scan = maildir::scan(&dir)?;
+    let scan = match p.scanned.as_mut().and_then(|s| s.take(id)) {
+        Some(scan) => scan,
+        None => maildir::scan(&dir)?,
+    };
     let f = p.folder_mut(id)?;
     let expected = f.names.or(f.rec.digest.map(NamesDigest));
     f.names = Some(scan.digest);
@@ -123,20 +128,66 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
 /// Whether the directory's time stamps prove that nothing changed since the last scan.
 fn is_as_remembered(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
     let f = p.folder(id)?;
-    let (Some(remembered), Some(digest)) = (&f.rec.signature, f.rec.digest) else {
+    let Some((signature, digest)) = remembered(&f.rec, &f.dir, p.started)? else {
         return Ok(false);
     };
-    if p.started - f.rec.last_full_scan >= FULL_SCAN_EVERY {
-        return Ok(false);
+    let f = p.folder_mut(id)?;
+    f.names = Some(digest);
+    f.trusted = Some(signature);
+    Ok(true)
+}
+
+/// What the ledger remembers of a directory, if its time stamps prove that it still holds.
+fn remembered(
+    rec: &FolderRecord,
+    dir: &Path,
+    now: i64,
+) -> Result<Option<(DirSignature, NamesDigest)>> {
+    let (Some(signature), Some(digest)) = (&rec.signature, rec.digest) else { return Ok(None) };
+    let Some(signature) = DirSignature::from_bytes(signature) else { return Ok(None) };
+    if now - rec.last_full_scan >= FULL_SCAN_EVERY {
+        return Ok(None);
     }
-    let Some(remembered) = DirSignature::from_bytes(remembered) else { return Ok(false) };
-    let same = maildir::signature(&f.dir)? == Some(remembered);
-    if same {
-        let f = p.folder_mut(id)?;
-        f.names = Some(NamesDigest(digest));
-        f.trusted = Some(remembered);
+    let same = maildir::signature(dir)? == Some(signature);
+    Ok(same.then_some((signature, NamesDigest(digest))))
+}
+
+/// Scans that run beside the login and the listing: the disk need not wait for the network.
+pub struct Prescan {
+    thread: Option<JoinHandle<BTreeMap<FolderId, Scan>>>,
+    found: BTreeMap<FolderId, Scan>,
+}
+
+impl Prescan {
+    /// Begins to read the folders that changed since the ledger's last word on them.
+    pub fn start(folders: &BTreeMap<FolderId, FolderState>, now: i64) -> Self {
+        let wanted: Vec<(FolderId, FolderRecord, PathBuf)> = folders
+            .iter()
+            .filter(|(_, f)| f.rec.on_disk)
+            .map(|(id, f)| (*id, f.rec.clone(), f.dir.clone()))
+            .collect();
+        let thread = std::thread::spawn(move || {
+            let mut found = BTreeMap::new();
+            for (id, rec, dir) in wanted {
+                // what fails here is looked at again where the failure belongs
+                if matches!(remembered(&rec, &dir, now), Ok(None))
+                    && let Ok(scan) = maildir::scan(&dir)
+                {
+                    found.insert(id, scan);
+                }
+            }
+            found
+        });
+        Self { thread: Some(thread), found: BTreeMap::new() }
     }
-    Ok(same)
+
+    /// The scan of a folder, once.
+    fn take(&mut self, id: FolderId) -> Option<Scan> {
+        if let Some(thread) = self.thread.take() {
+            self.found = thread.join().unwrap_or_default();
+        }
+        self.found.remove(&id)
+    }
 }
 
 /// Brings the folder's letters in step with the ledger. A reader may have added keywords; where the
@@ -326,13 +377,11 @@ async fn confirm(
     Ok(())
 }
 
-/// Folders with files that have no row, or rows that have no file.
+/// Folders with files that no row has, or rows whose file is missing.
 fn open_folders(p: &Pass<'_>) -> Result<BTreeSet<FolderId>> {
     let mut open: BTreeSet<FolderId> = p.files.values().map(|f| f.folder).collect();
     let missing: Vec<RowId> = p.missing.iter().copied().collect();
-    for row in p.ledger.with(|l| l.rows_by_ids(&missing))? {
-        open.insert(row.folder);
-    }
+    open.extend(p.ledger.with(|l| l.rows_by_ids(&missing))?.iter().map(|r| r.folder));
     Ok(open)
 }
 
@@ -341,6 +390,7 @@ fn open_folders(p: &Pass<'_>) -> Result<BTreeSet<FolderId>> {
 pub fn finish(p: &mut Pass<'_>) -> Result<()> {
     let open = open_folders(p)?;
     let ids: Vec<FolderId> = p.folders.keys().copied().collect();
+    let mut changed = Vec::new();
     for id in ids {
         let settled = !open.contains(&id) && !p.folder(id)?.unsettled && p.local_complete;
         let started = p.started;
@@ -360,9 +410,15 @@ pub fn finish(p: &mut Pass<'_>) -> Result<()> {
         f.rec.signature = signature;
         f.rec.note = f.closed.clone().unwrap_or_default();
         if f.rec != before {
-            p.remember_folder(id)?;
+            changed.push(f.rec.clone());
         }
     }
+    // what is remembered here can be found out again: no generation is raised for it
     let now = p.now();
-    p.ledger.with(|l| l.write(|tx| tx.note_sizes(now)))
+    p.ledger.with(|l| {
+        l.write(|tx| {
+            changed.iter().try_for_each(|rec| tx.update_folder(rec))?;
+            tx.note_sizes(now)
+        })
+    })
 }

@@ -7,7 +7,7 @@ mod news;
 mod server;
 mod trees;
 
-pub use local::{finish, maildir, sync_keywords};
+pub use local::{Prescan, finish, maildir, sync_keywords};
 pub use news::{contents, news, pending};
 pub use server::{as_observed, server, server_moved_on};
 pub use trees::trees;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::super::pass::{Fresh, Pass};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::imap::{Known, Listed, Selected};
+use crate::ledger::FolderRecord;
 use crate::model::{Flags, FolderId, SystemFlags, Uid, UidSet};
 use crate::policy::RemoteDelete;
 use crate::reconcile::Presence;
@@ -63,7 +64,7 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     p.maildir.check(&l.name).or_else(|e| p.note(e))?;
     let id = match p.folder_named(&l.name) {
         Some(id) => id,
-        None => p.add_folder(&l.name)?,
+        None => p.add_folder(&l.name, |rec| take_record(rec, l))?,
     };
     let gmail_view = p.session.caps().labels
         && matches!(
@@ -80,16 +81,20 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     f.status.clone_from(&l.status);
     f.failed.clone_from(&l.status_error);
     let before = f.rec.clone();
-    f.rec.wire = Some(l.wire.clone());
-    f.rec.separator = l.separator.map(char::from);
-    f.rec.special_use = l.special_use;
-    f.rec.mailbox_id.clone_from(&l.mailbox_id);
-    f.rec.on_server = true;
+    take_record(&mut f.rec, l);
     if f.rec != before {
         // LIST says it again whenever it is asked
         p.remember_folder(id)?;
     }
     Ok(id)
+}
+
+fn take_record(rec: &mut FolderRecord, l: &Listed) {
+    rec.wire = Some(l.wire.clone());
+    rec.separator = l.separator.map(char::from);
+    rec.special_use = l.special_use;
+    rec.mailbox_id.clone_from(&l.mailbox_id);
+    rec.on_server = true;
 }
 
 /// Folders that the ledger knows and LIST does not show are gone only if STATUS says so too.

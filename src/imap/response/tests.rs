@@ -41,7 +41,7 @@ fn tagged_answers_with_codes() {
     let Response::Tagged { answer, .. } = parse(b"M9 BAD [oops\r\n") else { panic!() };
     assert_eq!(answer.text, "[oops");
 
-    assert_eq!(parse(b"M10 MAYBE\r\n"), Response::Untagged(Untagged::Unreadable));
+    assert_eq!(parse(b"M10 MAYBE\r\n"), Response::Untagged(Untagged::Unreadable(Looks::Other)));
     assert_eq!(parse(b"+ idling\r\n"), Response::Continuation(b"idling"));
     assert_eq!(parse(b"+\r\n"), Response::Continuation(b""));
 }
@@ -49,7 +49,10 @@ fn tagged_answers_with_codes() {
 #[test]
 fn what_exchange_sends_without_the_star_is_no_answer() {
     // https://github.com/ruby/net-imap/issues/250
-    assert_eq!(parse(b"[COPYUID 52 86 1146]\r\n"), Response::Untagged(Untagged::Unreadable));
+    assert_eq!(
+        parse(b"[COPYUID 52 86 1146]\r\n"),
+        Response::Untagged(Untagged::Unreadable(Looks::Other))
+    );
     // https://github.com/jstedfast/MailKit/issues/555
     let Untagged::Status(a) = data("* OK [COPYUID 14  ]\r\n") else { panic!() };
     assert_eq!(a.code, Some(Code::CopyUid(None)));
@@ -60,7 +63,7 @@ fn fetch_with_everything_asked_for() {
     let f = fetched(
         "* 12 FETCH (FLAGS (\\Seen \\Recent $Label1) UID 7 INTERNALDATE \" 1-Feb-2021 10:00:00 \
          +0000\" RFC822.SIZE 44827 EMAILID (M6d99ac3275bb4e) MODSEQ (65402) X-GM-MSGID 1278455344 \
-         BODY[] {5}\r\n)\r\nA(\r\n BODY[HEADER.FIELDS (\"DATE\" \"X]Y\")] NIL)\r\n",
+         BODY[] {5}\r\n)\r\nA( BODY[HEADER.FIELDS (\"DATE\" \"X]Y\")] NIL)\r\n",
     );
     assert_eq!(f.seq, 12);
     assert_eq!(f.uid, uid(7));
@@ -114,7 +117,7 @@ fn fetch_that_is_none() {
         "* 1EXISTS",
     ] {
         let u = data(bad);
-        assert!(matches!(u, Untagged::Unreadable | Untagged::Ignored), "{bad}: {u:?}");
+        assert!(matches!(u, Untagged::Unreadable(_) | Untagged::Ignored), "{bad}: {u:?}");
     }
 }
 
@@ -169,7 +172,7 @@ fn searches_and_vanishings() {
     assert_eq!(data("* SEARCH"), Untagged::Search(UidSet::new()));
     let Untagged::Search(s) = data("* SEARCH 5 3 4 (MODSEQ 917162500)\r\n") else { panic!() };
     assert_eq!(s.to_string(), "3:5");
-    assert_eq!(data("* SEARCH 0"), Untagged::Unreadable);
+    assert_eq!(data("* SEARCH 0"), Untagged::Unreadable(Looks::Search));
 
     let Untagged::Esearch { tag, all } =
         data("* ESEARCH (TAG \"M5\") UID COUNT 4 X-NEW (a b) ALL 4:18,21,28 MODSEQ 5")
@@ -182,8 +185,8 @@ fn searches_and_vanishings() {
     let Untagged::Esearch { all, .. } = data("* ESEARCH (TAG \"M5\") UID") else { panic!() };
     assert!(all.is_empty());
     // sequence numbers
-    assert_eq!(data("* ESEARCH (TAG \"M5\") ALL 1:3"), Untagged::Unreadable);
-    assert_eq!(data("* ESEARCH (TAG \"M5\") UID ALL 1:*"), Untagged::Unreadable);
+    assert_eq!(data("* ESEARCH (TAG \"M5\") ALL 1:3"), Untagged::Unreadable(Looks::Search));
+    assert_eq!(data("* ESEARCH (TAG \"M5\") UID ALL 1:*"), Untagged::Unreadable(Looks::Search));
 
     let Untagged::Vanished { earlier, uids } = data("* VANISHED (EARLIER) 41,43:116,118\r\n")
     else {
@@ -194,7 +197,7 @@ fn searches_and_vanishings() {
     let Untagged::Vanished { earlier, .. } = data("* vanished 405") else { panic!() };
     assert!(!earlier);
     for bad in ["* VANISHED", "* VANISHED (EARLIER)", "* VANISHED 1:*", "* VANISHED (EARLIER 3"] {
-        assert_eq!(data(bad), Untagged::Unreadable, "{bad}");
+        assert_eq!(data(bad), Untagged::Unreadable(Looks::Other), "{bad}");
     }
 }
 
@@ -211,7 +214,7 @@ fn namespaces_and_id() {
     assert_eq!(n.personal[1].separator, Some(b'/'));
     assert!(n.others.is_empty());
     assert_eq!(n.shared[0].prefix, b"shared.");
-    assert_eq!(data("* NAMESPACE NIL"), Untagged::Unreadable);
+    assert_eq!(data("* NAMESPACE NIL"), Untagged::Unreadable(Looks::Other));
 
     let Untagged::Id(id) = data("* ID (\"name\" \"Dovecot\" \"os\" NIL)") else { panic!() };
     assert_eq!(id, [("name".to_owned(), "Dovecot".to_owned()), ("os".to_owned(), String::new())]);
@@ -219,12 +222,18 @@ fn namespaces_and_id() {
 }
 
 #[test]
+fn the_unreadable_is_known_by_its_kind() {
+    assert_eq!(data("* 3 fetch (UID 0)"), Untagged::Unreadable(Looks::Fetch));
+    assert_eq!(data("* LIST x"), Untagged::Unreadable(Looks::List));
+}
+
+#[test]
 fn what_nobody_needs_is_passed_over() {
     for s in ["* 3 RECENT", "* FLAGS (\\Seen)", "* LSUB () \"/\" x", "* QUOTAROOT a b", "* X-NEW"] {
         assert_eq!(data(s), Untagged::Ignored, "{s}");
     }
-    assert_eq!(data("* "), Untagged::Unreadable);
-    assert_eq!(parse(b""), Response::Untagged(Untagged::Unreadable));
+    assert_eq!(data("* "), Untagged::Unreadable(Looks::Other));
+    assert_eq!(parse(b""), Response::Untagged(Untagged::Unreadable(Looks::Other)));
 }
 
 /// Pieces that responses are made of, so that random ones come near to real ones.
@@ -345,6 +354,6 @@ proptest! {
         };
         prop_assert!(imap_proto::parser::parse_response(line.as_bytes()).is_ok());
         let ours = data(&line);
-        prop_assert!(!matches!(ours, Untagged::Unreadable | Untagged::Ignored), "{:?}", ours);
+        prop_assert!(!matches!(ours, Untagged::Unreadable(_) | Untagged::Ignored), "{:?}", ours);
     }
 }
