@@ -33,7 +33,7 @@ pub struct Claim {
     pub generation: u64,
     /// Whether the last raise was completed.
     pub closed: bool,
-    /// Whether any pass used it.
+    /// Whether any pass used it. One that was killed in its first raise did not.
     pub used: bool,
 }
 
@@ -45,15 +45,12 @@ pub fn compare(
     take_over: bool,
 ) -> std::result::Result<Standing, Refused> {
     let Some(line) = line else {
-        // killed in the very first raise, before the marker was written: the ledger is empty
-        let first_raise = claim.generation == 1 && !claim.closed;
-        let new = !claim.used || first_raise;
-        return if new { Ok(Standing::New) } else { Err(Refused::NoLine) };
+        return if claim.used { Err(Refused::NoLine) } else { Ok(Standing::New) };
     };
     if line.host != host && !take_over {
         return Err(Refused::OtherHost(line.host.clone()));
     }
-    if !claim.used {
+    if !claim.used && claim.id != line.ledger {
         return Ok(Standing::Lost);
     }
     let crashed_between = !claim.closed && claim.generation == line.generation + 1;
@@ -195,13 +192,13 @@ mod tests {
     #[test]
     fn a_maildir_without_our_line_is_not_touched() {
         assert_eq!(compare(claim(4, true), None, "here", false), Err(Refused::NoLine));
-        let interrupted = |generation| compare(claim(generation, false), None, "here", false);
-        assert_eq!(interrupted(1), Ok(Standing::New), "killed before the marker's first line");
-        assert_eq!(interrupted(2), Err(Refused::NoLine));
-        assert_eq!(compare(claim(1, true), None, "here", false), Err(Refused::NoLine));
         let new = Claim { used: false, ..claim(0, true) };
         assert_eq!(compare(new, None, "here", false), Ok(Standing::New));
         assert_eq!(compare(new, Some(&line(9, 3)), "here", false), Ok(Standing::Lost));
+        let first_raise = Claim { used: false, ..claim(1, false) };
+        assert_eq!(compare(first_raise, None, "here", false), Ok(Standing::New));
+        let marked = compare(first_raise, Some(&line(7, 1)), "here", false);
+        assert_eq!(marked, Ok(Standing::Together));
         let away = compare(claim(4, true), Some(&line(7, 4)), "there", false);
         assert_eq!(away, Err(Refused::OtherHost("here".into())));
         assert_eq!(

@@ -215,11 +215,12 @@ fn stand(
     host: &str,
 ) -> Result<()> {
     let meta = ledger.with(|l| l.meta())?;
+    let folders = ledger.with(|l| l.folders())?.len();
     let claim = Claim {
         id: meta.id,
         generation: meta.generation,
         closed: meta.closed,
-        used: meta.generation > 0,
+        used: meta.closed && meta.generation > 0 || meta.generation > 1 || folders > 0,
     };
     let lines = marker::read(&account.maildir)?.unwrap_or_default().lines;
     let line = lines.get(&account.name);
