@@ -215,6 +215,7 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     match (&selected.delta, since) {
         (Some(delta), Some(_)) => {
             seen.vanished = delta.vanished.clone();
+            seen.vanishes_told = true;
             seen.flags.clone_from(&delta.changed);
         }
         (_, Some(since)) => {
@@ -253,6 +254,8 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
 struct Seen {
     vanished: UidSet,
     flags: Vec<(Uid, Flags)>,
+    /// Whether `vanished` is all that went (QRESYNC).
+    vanishes_told: bool,
     /// Every UID, where all were listed.
     listed: Option<UidSet>,
 }
@@ -327,6 +330,12 @@ async fn commit_seen(
     let mut missed = None;
     if let Some(listed) = &seen.listed {
         missed = minus(listed, &p.ledger.with(|l| l.uid_set(id))?).iter().next();
+    }
+    if seen.listed.is_none() && !seen.vanishes_told && !no_new_uid && !is_windowed(p) {
+        // as many may have gone as came, and CONDSTORE tells of neither
+        let new = p.session.uids_from(from).await?;
+        let known = p.ledger.with(|l| l.rows_by_uids(id, &new))?.len() as u64;
+        count = count.filter(|n| *n + known == new.len());
     }
     if is_windowed(p) {
         count = None;
