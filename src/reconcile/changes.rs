@@ -49,7 +49,8 @@ fn folder(id: crate::model::FolderId, f: &Folder, out: &mut Out) {
     match (f.server, f.disk) {
         (Presence::There, Presence::Never) => out.folders.push(Change::FolderArrived(id)),
         (Presence::Never, Presence::There) => out.folders.push(Change::FolderAppeared(id)),
-        (Presence::Vanished, Presence::There) => {
+        // what a removal cut short may have left of it
+        (Presence::Vanished, Presence::There | Presence::Vanished) => {
             out.emptied.push(Change::FolderVanishedThere(id));
         }
         (Presence::There, Presence::Vanished) => out.emptied.push(Change::FolderVanishedHere(id)),
