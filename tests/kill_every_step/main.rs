@@ -36,6 +36,8 @@ const THREADS: usize = 12;
 enum End {
     /// The program died.
     Kill,
+    /// The program died, and so it did before this step when it was started again.
+    KillTwice(usize),
     /// The machine did, and its disk forgot.
     PowerCut,
 }
@@ -126,9 +128,13 @@ fn line(
     format!("{id} {} {flags:?} {date}", &hash.to_hex()[..8])
 }
 
-/// One case: a run that is killed before its `at`-th step, then two that are not. What went wrong.
+/// One case: a run that is killed before its `at`-th step, then two that are not. What went wrong
+/// is the error.
 fn case(scenario: &Scenario, want: Option<&State>, at: usize, end: End) -> Result<Case, String> {
-    let account = format!("case-{at}-{end:?}");
+    let account = match end {
+        End::KillTwice(then) => format!("case-{at}-{then}"),
+        end => format!("case-{at}-{end:?}"),
+    };
     let dir = common::process::temp_dir("case");
     let mut mk = scenario.copy(dir.path(), &account);
     let log = |name: &str| dir.path().join(name);
@@ -155,8 +161,15 @@ fn case(scenario: &Scenario, want: Option<&State>, at: usize, end: End) -> Resul
         return Err(format!("partial files: {cut:?}"));
     }
 
-    mk.environment("MAILKEEP_KILL_AT", None);
     mk.environment("MAILKEEP_STEPS", Some(&text(&log("second"))));
+    if let End::KillTwice(then) = end {
+        mk.environment("MAILKEEP_KILL_AT", Some(&then.to_string()));
+        let again = mk.sync();
+        if !matches!(again.status, None | Some(0)) {
+            return Err(format!("resumed, it ended with {:?}: {}", again.status, again.text()));
+        }
+    }
+    mk.environment("MAILKEEP_KILL_AT", None);
     let second = mk.sync();
     if second.status != Some(0) {
         return Err(format!("resumed, it ended with {:?}: {}", second.status, second.text()));
@@ -191,8 +204,12 @@ fn every_step(scenario: &Scenario, check: impl FnOnce(&State)) {
     let all = clean.steps.len();
     let chosen = choose(all);
     println!("{all} steps, {} of them tried", chosen.len());
-    let jobs: Vec<(usize, End)> =
-        chosen.into_iter().flat_map(|n| [(n, End::Kill), (n, End::PowerCut)]).collect();
+    let mut rng = Rng::labelled(seed(), "second kill");
+    let mut ends = |n| {
+        let twice = End::KillTwice(1 + rng.below(all));
+        [(n, End::Kill), (n, twice), (n, End::PowerCut)]
+    };
+    let jobs: Vec<(usize, End)> = chosen.into_iter().flat_map(&mut ends).collect();
     let next = AtomicUsize::new(0);
     let failed: Mutex<BTreeMap<String, Vec<String>>> = Mutex::default();
     std::thread::scope(|s| {
@@ -223,15 +240,17 @@ fn every_step(scenario: &Scenario, check: impl FnOnce(&State)) {
 /// One step in so many is tried.
 const SAMPLE: usize = 3;
 
+fn seed() -> u64 {
+    std::env::var("MAILKEEP_SEED").map_or(1, |s| s.parse().expect("MAILKEEP_SEED is a number"))
+}
+
 /// The numbers of the steps to be killed at. The last is one past the end: no kill, but the power
 /// cut finds what the ledger relied on and should not have.
 fn choose(all: usize) -> Vec<usize> {
     let every = std::env::var("MAILKEEP_EVERY_STEP").is_ok_and(|v| v != "0");
-    let given = std::env::var("MAILKEEP_SEED").ok();
-    let seed: u64 = given.map_or(1, |s| s.parse().expect("MAILKEEP_SEED is a number"));
     let sample = if every { 1 } else { SAMPLE };
-    println!("seed {seed} (MAILKEEP_SEED), one step in {sample} (MAILKEEP_EVERY_STEP=1 for all)");
-    let first = 1 + Rng::labelled(seed, "steps").below(sample);
+    println!("seed {} (MAILKEEP_SEED), one step in {sample} (MAILKEEP_EVERY_STEP=1)", seed());
+    let first = 1 + Rng::labelled(seed(), "steps").below(sample);
     (first..=all).step_by(sample).chain([all + 1]).collect()
 }
 
@@ -246,7 +265,33 @@ fn first_pull(mode: Mode) {
 
 fn changed_everywhere(mode: Mode) {
     let scenario = Scenario::changed_everywhere(mode);
-    every_step(&scenario, |clean| {});
+    every_step(&scenario, |clean| {
+        let mut here = clean.here.clone();
+        // what was expunged there is kept here, and what was saved here has other bytes there
+        let inbox = here.get_mut("INBOX").expect("INBOX");
+        inbox.retain(|m| !m.starts_with("<7.") && !m.starts_with("<21."));
+        let mut there = clean.there.clone();
+        there.get_mut("INBOX").expect("INBOX").retain(|m| !m.starts_with("<21."));
+        assert_eq!(here, there);
+        let count = |(folder, all): (&String, &Vec<String>)| format!("{folder} {}", all.len());
+        let here: Vec<String> = clean.here.iter().map(count).collect();
+        assert_eq!(here, ["Fresh 1", "INBOX 11", "Mine 1", "Mirror 1", "Trash 1", "Work 7"]);
+        let has = |folder: &str, start: &str, flags: &str| {
+            let all = &clean.there[folder];
+            let found = all.iter().any(|m| m.starts_with(start) && m.contains(flags));
+            assert!(found, "no {start} with {flags} in {folder}: {all:#?}");
+        };
+        has("INBOX", "<3.", r#"{"\\Flagged", "\\Seen"}"#);
+        has("INBOX", "<4.", r#"{"\\Flagged"}"#);
+        has("INBOX", "<5.", r#"{"$Label2", "\\Seen"}"#);
+        has("INBOX", "<6.", r#"{"$Label1", "\\Seen"}"#);
+        has("INBOX", "<21.", "Seen");
+        has("Work", "<0.", "Seen");
+        has("Work", "<1.", "Seen");
+        has("Work", "<2.", "Seen");
+        has("Trash", "<20.", "Seen");
+        assert_eq!(clean.ledger["INBOX"], [10, 1, 0], "one is kept");
+    });
 }
 
 #[test]
