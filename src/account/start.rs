@@ -46,18 +46,28 @@ pub async fn pass(
         }
         return on_ledger(&account, options, progress, ledger).await;
     }
-    // what is known of the account is not created before its maildir is sure
-    let used = Ledger::open_readonly(&path)?.map_or(Ok(false), |l| Ok(l.meta()?.generation > 0))?;
+    // a ledger is not made before its maildir is sure
+    let existing =
+        if path.exists() { Some(Ledger::open(&path, &account.name, random()?)?) } else { None };
+    let used = match &existing {
+        Some(l) => l.meta()?.generation > 0,
+        None => false,
+    };
     if !used && !account.maildir.exists() {
         Maildir::create_root(&account.maildir)?;
     } else if used && let Err(e) = known_root(account) {
         // not even a lock is put into a root that is not ours: it may be an empty mount point
-        note(&Ledger::open(&path, &account.name, random()?).map(SharedLedger::new), &e);
+        if let Some(ledger) = existing {
+            note(&SharedLedger::new(ledger), &e);
+        }
         return Err(e);
     }
     Maildir::open(&account.maildir, account.layout)?;
     let _lock = marker::lock(&account.maildir, &account.name)?;
-    let ledger = Ledger::open(&path, &account.name, random()?)?;
+    let ledger = match existing {
+        Some(ledger) => ledger,
+        None => Ledger::open(&path, &account.name, random()?)?,
+    };
     on_ledger(account, options, progress, ledger).await
 }
 
@@ -72,10 +82,8 @@ fn known_root(account: &Account) -> Result<()> {
     }
 }
 
-fn note(ledger: &Result<SharedLedger>, e: &Error) {
-    if let Ok(l) = ledger
-        && let Err(second) = ended(l, PassState::Failed, Some(e.to_string()), &[])
-    {
+fn note(ledger: &SharedLedger, e: &Error) {
+    if let Err(second) = ended(ledger, PassState::Failed, Some(e.to_string()), &[]) {
         tracing::debug!("cannot note that: {second}");
     }
 }
@@ -101,7 +109,7 @@ async fn on_ledger(
             };
             ended(&ledger, state, failed, &report.notes)?;
         }
-        Err(e) => note(&Ok(ledger), e),
+        Err(e) => note(&ledger, e),
     }
     done
 }

@@ -406,6 +406,7 @@ pub async fn store_flags(
             && row.on_server()
             && row.state == State::Synced
             && row.local == *merged
+            && (row.remote != *merged || row.agreed != *merged)
         {
             rows.push((row.folder, (row, merged.clone())));
         }

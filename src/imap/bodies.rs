@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use super::fetch::{Meta, WINDOW, meta};
 use super::frame::Limits;
-use super::response::{Body, Fetch, Untagged};
-use super::session::{Event, Session, verdict};
+use super::response::{Body, Fetch, Looks, Untagged};
+use super::session::{Event, Session, protocol, unreadable, verdict};
 use super::store::RANGES;
 use super::wire::Tag;
 use crate::error::{Error, Kind, Result, Scope};
@@ -39,6 +39,10 @@ const PIECE: u64 = 8 * 1024 * 1024;
 const UNCUT: u64 = 64 * 1024 * 1024;
 /// The sink gets at most so much at a time.
 const BITE: usize = 256 * 1024;
+/// So many bytes of texts that nobody asked for are passed over.
+const MOST_STRAYS: usize = 256 * 1024 * 1024;
+/// A set with more than this is made of ranges, not of messages.
+const WIDE: u64 = 10_000_000;
 /// COMPRESS=DEFLATE pays from so many messages on.
 const WORTH_COMPRESSING: u64 = 100;
 /// What was learned of how this server gives bodies.
@@ -59,6 +63,9 @@ impl Session {
     /// full may not be all: that message is fetched piece by piece at the end (which costs its
     /// first piece twice). One shorter than RFC822.SIZE is fetched uncut at the end, in case it is
     /// the cutting that the server cannot do.
+    ///
+    /// A message that is gone does not come. Where an answer could not be read, or was about no
+    /// message (UID 0), nobody can tell it from one that is: then each that did not come `failed`.
     pub async fn fetch_bodies<S: BodySink>(&mut self, set: &UidSet, sink: &mut S) -> Result<()> {
         self.alive()?;
         if set.len() >= WORTH_COMPRESSING {
@@ -89,6 +96,8 @@ impl Session {
         let mut refusals = 0;
         let mut seen = UidSet::new();
         let mut later = Vec::new();
+        let mut garbled = false;
+        let mut strays = 0;
         let trust = !self.caps.sizes_lie && !self.bodies.sizes_lie;
         loop {
             while waiting.len() < WINDOW {
@@ -116,6 +125,7 @@ impl Session {
                     match left.as_slice() {
                         [] => {}
                         [uid] => {
+                            seen.insert(*uid);
                             let e = Error { scope: Scope::Message, ..e };
                             sink.failed(*uid, e.at(format!("message {uid}"))).await?;
                         }
@@ -127,11 +137,18 @@ impl Session {
                     }
                 }
                 Event::Data(Untagged::Fetch(fetch)) => {
+                    let Some(body) = &fetch.body else { continue };
+                    garbled |= fetch.uid.is_none();
                     let Some(uid) = fetch.uid.filter(|u| set.contains(*u) && !seen.contains(*u))
                     else {
+                        strays += body.data.as_deref().map_or(0, <[u8]>::len);
+                        if strays > MOST_STRAYS {
+                            return Err(protocol(
+                                "the server sends messages that were not asked for",
+                            ));
+                        }
                         continue;
                     };
-                    let Some(body) = &fetch.body else { continue };
                     seen.insert(uid);
                     match judge(uid, &fetch, body, trust) {
                         Verdict::Whole(m, data) => give(sink, &m, data).await?,
@@ -139,7 +156,16 @@ impl Session {
                         Verdict::Failed(e) => sink.failed(uid, e).await?,
                     }
                 }
+                Event::Data(Untagged::Unreadable(Looks::Fetch)) => garbled = true,
                 _ => {}
+            }
+        }
+        if garbled && set.len() > WIDE {
+            return Err(unreadable("FETCH"));
+        }
+        if garbled {
+            for uid in set.iter().filter(|u| !seen.contains(*u)) {
+                sink.failed(uid, unread(uid)).await?;
             }
         }
         for l in later {
@@ -194,14 +220,11 @@ impl Session {
                             }
                         }
                     }
+                    Event::Data(Untagged::Unreadable(Looks::Fetch)) => trouble = Some(unread(uid)),
                     _ => {}
                 }
             }
-            let trouble = trouble.or_else(|| {
-                came.is_none().then(|| {
-                    Error::message(Kind::Raced, format!("message {uid} went while it was fetched"))
-                })
-            });
+            let trouble = trouble.or_else(|| came.is_none().then(|| went(uid)));
             if let Some(e) = trouble {
                 return sink.failed(uid, e).await;
             }
@@ -262,6 +285,7 @@ impl Session {
                     self.bodies = learned;
                     return match refused {
                         Err(e) if !given => sink.failed(uid, e).await,
+                        Ok(()) if !given => sink.failed(uid, went(uid)).await,
                         _ => Ok(()),
                     };
                 }
@@ -348,6 +372,17 @@ async fn give<S: BodySink>(sink: &mut S, m: &Meta, data: &[u8]) -> Result<()> {
 fn cannot(uid: Uid) -> Error {
     Error::message(Kind::Refused, format!("the server has no text for message {uid}"))
         .next("it is tried again at the next pass; look at it in another mail program")
+}
+
+fn unread(uid: Uid) -> Error {
+    let what = format!("message {uid} did not come, and an answer came that cannot be read");
+    Error::message(Kind::Refused, what)
+        .next("it is tried again at the next pass; look at it in another mail program")
+}
+
+fn went(uid: Uid) -> Error {
+    Error::message(Kind::Raced, format!("message {uid} went while it was fetched"))
+        .next("nothing, if it was deleted; else it is tried again at the next pass")
 }
 
 fn disagrees(uid: Uid) -> Error {

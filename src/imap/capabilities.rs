@@ -37,6 +37,8 @@ pub struct Capabilities {
     pub append_limit: Option<u64>,
     /// RFC 8474: EMAILID, MAILBOXID.
     pub objectid: bool,
+    /// MAILBOXID can be asked for in STATUS, too.
+    pub status_mailbox_id: bool,
     /// X-GM-EXT-1: X-GM-MSGID.
     pub gmail_ids: bool,
     /// RFC 2971.
@@ -93,6 +95,7 @@ impl Capabilities {
                 .find_map(|w| w.strip_prefix("APPENDLIMIT="))
                 .and_then(|n| n.parse().ok()),
             objectid: has("OBJECTID"),
+            status_mailbox_id: has("OBJECTID"),
             gmail_ids: has("X-GM-EXT-1"),
             id: has("ID"),
             idle: has("IDLE") || rev2,

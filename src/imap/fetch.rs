@@ -144,6 +144,10 @@ impl Session {
         self.folder.fetching = true;
         let done = self
             .pipeline(Scope::Folder, WINDOW, commands, |event| match event {
+                // an answer about nobody (UID is nz-number, RFC 9051 9): somebody's is missing
+                Event::Data(Untagged::Fetch(fetch)) if fetch.uid.is_none() && fetch.is_answer() => {
+                    Err(unreadable("FETCH"))
+                }
                 Event::Data(Untagged::Fetch(fetch)) => f(fetch),
                 // a change that was not read must not be taken for none
                 Event::Data(Untagged::Unreadable(Looks::Fetch)) => Err(unreadable("FETCH")),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::bounds::MOST_FOLDERS;
 use super::names::{Hierarchy, encode};
 use super::response::{List, Looks, StatusItems, Untagged};
 use super::session::{Event, Folder, Session, line, quoted, unreadable, verdict};
@@ -58,8 +59,6 @@ pub struct Status {
     pub mailbox_id: Option<String>,
 }
 
-/// More folders than this are no account but an attack.
-const MOST_FOLDERS: usize = 100_000;
 /// How many STATUS commands wait for their answers at a time.
 const STATUS_WINDOW: usize = 64;
 
@@ -126,7 +125,7 @@ impl Session {
         if self.caps.condstore {
             items.push_str(" HIGHESTMODSEQ");
         }
-        if self.caps.objectid {
+        if self.caps.status_mailbox_id {
             items.push_str(" MAILBOXID");
         }
         items.push(')');

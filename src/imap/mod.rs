@@ -2,12 +2,13 @@
 //!
 //! Reading order: `frame` and `wire` (bytes in and out, bounded), `login`; `token`, `code`, `date`
 //! and `response` (bytes of one response to a typed one; pure), `names`, `capabilities`, `quirks`
-//! (pure), `session` (one command, its answers, and what came unasked), then one file for each
+//! (pure), `bounds` (how much a server may say; pure), `session` (one command, its answers, and what came unasked), then one file for each
 //! kind of command.
 
 pub mod append;
 pub mod auth;
 pub mod bodies;
+mod bounds;
 pub mod capabilities;
 pub mod code;
 pub mod date;
@@ -19,6 +20,7 @@ pub mod names;
 pub mod quirks;
 pub mod reply;
 pub mod response;
+mod scram;
 pub mod select;
 pub mod session;
 pub mod store;

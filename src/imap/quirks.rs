@@ -137,6 +137,18 @@ pub const TABLE: &[Quirk] = &[
         applies: |s| s.is_named("Dovecot") || s.greets("Dovecot"),
         correct: |c| c.most_connections = Some(10),
     },
+    // The MAILBOXID in its STATUS is memory that was never written: now right, now bytes that no
+    // parser takes, and other bytes the next time. That of SELECT is right.
+    Quirk {
+        name: "cyrus-status-mailboxid",
+        seen: "2026-11-22",
+        source: "our own observation of cyrus-imapd 3.6.1 as Debian packages it",
+        applies: |s| {
+            // before ID is answered: its greeting, or the command that only its replicas use
+            s.is_named("Cyrus") || s.greets("Cyrus IMAP") || s.offers("X-REPLICATION")
+        },
+        correct: |c| c.status_mailbox_id = false,
+    },
 ];
 
 #[cfg(test)]
@@ -195,6 +207,22 @@ mod tests {
     fn dovecot_takes_ten_connections() {
         assert_eq!(caps("x", "", &[], &[("name", "Dovecot")]).most_connections, Some(10));
         assert_eq!(caps("x", "", &[], &[]).most_connections, None);
+    }
+
+    #[test]
+    fn cyrus_is_not_asked_for_mailboxid_in_status() {
+        let words = ["IMAP4rev1", "OBJECTID"];
+        let greeting = "* OK [CAPABILITY IMAP4rev1] localhost Cyrus IMAP 3.6.1-4 server ready";
+        for c in [
+            caps("x", greeting, &words, &[]),
+            caps("x", "* OK ready", &words, &[("name", "Cyrus IMAPD")]),
+            caps("x", "* OK ready", &["IMAP4rev1", "OBJECTID", "X-REPLICATION"], &[]),
+        ] {
+            assert!(c.objectid && !c.status_mailbox_id);
+            assert_eq!(c.quirks, ["cyrus-status-mailboxid"]);
+        }
+        assert!(caps("x", "* OK ready", &words, &[]).status_mailbox_id);
+        assert!(!caps("x", "* OK ready", &["IMAP4rev1"], &[]).status_mailbox_id);
     }
 
     #[test]

@@ -345,19 +345,24 @@ fn status(mut c: Cursor<'_>) -> Option<StatusItems<'_>> {
     };
     c.spaces();
     c.eat(b'(').then_some(())?;
-    loop {
-        c.spaces();
-        if c.eat(b')') {
-            return Some(s);
-        }
-        let item = c.atom()?;
-        c.spaces();
-        if item.eq_ignore_ascii_case(b"MAILBOXID") {
-            s.mailbox_id = c.atoms()?.first().copied();
-            continue;
-        }
-        let mut value = c;
-        c.skip_value()?;
+    // What stands before an item that cannot be read is kept: the rest was not said, and what is
+    // not known of a folder makes it be looked at.
+    while status_item(&mut c, &mut s).is_some() {}
+    Some(s)
+}
+
+/// The next item; `None` at the end, or where nothing can be read.
+fn status_item<'a>(c: &mut Cursor<'a>, s: &mut StatusItems<'a>) -> Option<()> {
+    c.spaces();
+    let item = c.atom()?;
+    c.spaces();
+    let mut value = *c;
+    c.skip_value()?;
+    // else the value goes on with what is no part of one, and may be another
+    matches!(c.peek()?, b' ' | b')').then_some(())?;
+    if item.eq_ignore_ascii_case(b"MAILBOXID") {
+        s.mailbox_id = value.atoms().and_then(|a| a.first().copied());
+    } else {
         let n = value.atom().and_then(number);
         let n32 = n.and_then(|n| u32::try_from(n).ok());
         match item.to_ascii_uppercase().as_slice() {
@@ -368,6 +373,7 @@ fn status(mut c: Cursor<'_>) -> Option<StatusItems<'_>> {
             _ => {}
         }
     }
+    Some(())
 }
 
 fn namespace(mut c: Cursor<'_>) -> Option<Namespaces> {
@@ -491,6 +497,9 @@ fn parenthesised<'a>(c: &mut Cursor<'a>) -> Option<Option<&'a [u8]>> {
     Some((!a.eq_ignore_ascii_case(b"NIL")).then_some(a))
 }
 
+/// No message has more keywords than this; so many more would be memory for nothing.
+const MOST_KEYWORDS: usize = 1000;
+
 /// Like [`Flags::from_imap`], without a list between: there are 500,000 of these.
 fn flags(c: &mut Cursor<'_>) -> Option<Flags> {
     let mut f = Flags::default();
@@ -502,7 +511,7 @@ fn flags(c: &mut Cursor<'_>) -> Option<Flags> {
             f.keywords.insert(k);
         }
     })?;
-    Some(f)
+    (f.keywords.len() <= MOST_KEYWORDS).then_some(f)
 }
 
 #[cfg(test)]

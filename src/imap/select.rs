@@ -79,6 +79,9 @@ impl PermanentFlags {
 /// A delta that would take more memory than this is not collected: then everything is listed.
 const LARGEST_DELTA: usize = 64 * 1024 * 1024;
 
+/// More messages than this are in no folder.
+const MOST_FOUND: u64 = 10_000_000;
+
 impl Session {
     /// Opens a folder: EXAMINE unless `write`. With `known` and QRESYNC the delta comes along.
     pub async fn select(
@@ -153,11 +156,18 @@ impl Session {
             Ok(())
         })
         .await?;
-        found.ok_or_else(|| {
+        let found = found.ok_or_else(|| {
             let what = "the server said OK to SEARCH and nothing else";
             Error::refused(Scope::Folder, Refusal::Unsaid, what)
                 .next("it is tried again at the next pass")
-        })
+        })?;
+        // a range is a few bytes, however many messages it claims: callers go through them all
+        if found.len() > MOST_FOUND {
+            let what = format!("the server finds {} messages", found.len());
+            return Err(Error::refused(Scope::Folder, Refusal::Unsaid, what)
+                .next("no folder is that large; exclude it if the server really has it"));
+        }
+        Ok(found)
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::bounds::Talk;
 use super::capabilities::Capabilities;
 use super::frame::Limits;
 use super::login::{self, LoginSpec};
@@ -53,8 +54,8 @@ pub struct Session {
     /// Sent (or waiting to be sent), and not answered.
     pending: Vec<Pending>,
     dead: Option<Error>,
-    /// Responses since the last answer to a command.
-    noise: u32,
+    /// What came since the last answer to a command.
+    talk: Talk,
 }
 
 /// What the server said of itself.
@@ -76,6 +77,8 @@ struct Pending {
 #[derive(Default)]
 pub(super) struct Folder {
     pub exists: u32,
+    /// The most it ever had since it was opened.
+    pub most: u32,
     pub noticed: Noticed,
     pub selected: bool,
     /// Flags are being fetched: FETCH is an answer.
@@ -94,10 +97,6 @@ pub(super) enum Event<'a> {
     /// Anything else, with nothing in it for `aside` commands.
     Data(Untagged<'a>),
 }
-
-/// So many responses without an answer to a command end the session: silence is bounded by time,
-/// talk by this.
-const MOST_NOISE: u32 = 20_000_000;
 
 /// How long a goodbye may take to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -132,7 +131,7 @@ impl Session {
             about,
             pending: Vec::new(),
             dead: None,
-            noise: 0,
+            talk: Talk::default(),
         };
         s.judge();
         if s.caps.id {
@@ -240,14 +239,14 @@ impl Session {
     /// The next response that means something.
     pub(super) async fn next(&mut self) -> Result<Event<'_>> {
         self.alive()?;
-        let Self { conn, caps: _, folder, about, pending, dead, noise, qresync, .. } = self;
+        let Self { conn, caps: _, folder, about, pending, dead, talk, qresync, .. } = self;
         let mut ended = |e: Error| dead.get_or_insert(e).clone();
         let frame = conn.frame().await.map_err(&mut ended)?;
-        *noise += 1;
-        if *noise > MOST_NOISE {
-            return Err(ended(protocol("the server sends without end and answers nothing")));
+        let response = response::parse(frame);
+        if let Err(what) = talk.count(&response, frame.len(), folder.most) {
+            return Err(ended(protocol(what)));
         }
-        let event = match response::parse(frame) {
+        let event = match response {
             Response::Continuation(_) => Event::Continue,
             Response::Tagged { tag, answer } => {
                 let at = pending.iter().position(|p| p.text.as_bytes() == tag);
@@ -257,7 +256,6 @@ impl Session {
                 if matches!(answer.condition, Condition::Bye | Condition::PreAuth) {
                     return Err(ended(protocol("the server's answer is neither OK, NO nor BAD")));
                 }
-                *noise = 0;
                 let p = pending.remove(at);
                 if p.aside {
                     if answer.condition != Condition::Ok {
@@ -374,6 +372,7 @@ impl Folder {
             Untagged::Exists(n) => {
                 self.noticed.arrived |= *n > self.exists && self.selected;
                 self.exists = *n;
+                self.most = self.most.max(*n);
             }
             Untagged::Expunge(_) => self.gone(1),
             Untagged::Vanished { earlier: false, uids } => {

@@ -31,8 +31,16 @@ pub enum Expunged {
 
 /// How many commands wait for their answers at a time.
 const WINDOW: usize = 4;
-/// Ranges in one command: no line over 8192 octets (RFC 7162 4), whatever the numbers.
+/// Ranges in one command: no line over 8000 octets (servers take 8192, RFC 7162 4), whatever the
+/// numbers.
 pub(super) const RANGES: usize = 350;
+
+/// A set in parts for commands that have so many bytes beside it.
+fn parts(set: &UidSet, besides: usize) -> Vec<UidSet> {
+    // of a range 22 bytes, of tag and verb 40
+    let room = 7960usize.saturating_sub(besides) / 22;
+    set.chunks(u32::MAX, room.clamp(1, RANGES))
+}
 
 impl Session {
     /// Adds and removes flags; what is in neither stays. Messages that are not there any more are
@@ -44,7 +52,7 @@ impl Session {
                 continue;
             }
             let names = flags.to_text();
-            for part in set.chunks(u32::MAX, RANGES) {
+            for part in parts(set, names.len()) {
                 commands.push(format!("UID STORE {part} {how} ({names})").into_bytes());
             }
         }
@@ -84,7 +92,7 @@ impl Session {
 
     async fn transfer(&mut self, verb: &str, set: &UidSet, to_wire: &[u8]) -> Result<CopyUid> {
         let target = quoted(to_wire)?;
-        let parts = set.chunks(u32::MAX, RANGES);
+        let parts = parts(set, target.len());
         let commands: Vec<Vec<u8>> = parts
             .iter()
             .map(|part| line(&[format!("{verb} {part}").as_bytes(), &target]))
@@ -113,7 +121,7 @@ impl Session {
         let deleted = Flags { system: SystemFlags::DELETED, ..Flags::default() };
         self.store(set, &deleted, &Flags::default()).await?;
         let commands: Vec<Vec<u8>> = if self.caps.uidplus {
-            let parts = set.chunks(u32::MAX, RANGES);
+            let parts = parts(set, 0);
             parts.iter().map(|p| format!("UID EXPUNGE {p}").into_bytes()).collect()
         } else {
             let marked = self.search(b"DELETED").await?;

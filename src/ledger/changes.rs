@@ -64,9 +64,43 @@ impl Tx<'_> {
         Ok(id)
     }
 
-    /// Writes a row by its number. A row whose UID is taken over must be removed first.
+    /// Writes a row by its number, if anything differs. A row whose UID is taken over must be
+    /// removed first. Where only flags and the file's name differ, which is the common case, no
+    /// index but that of the names is written.
     pub fn update_row(&mut self, row: &Row) -> Result<()> {
+        let old = self.row(row.id)?;
+        if old.as_ref() == Some(row) {
+            return Ok(());
+        }
         let place = place_out(row.place.as_ref());
+        let renamed = |old: &Row| Row {
+            place: row.place.clone(),
+            agreed: row.agreed.clone(),
+            remote: row.remote.clone(),
+            local: row.local.clone(),
+            ..old.clone()
+        };
+        if old.as_ref().map(renamed).as_ref() == Some(row) {
+            self.run(|c| {
+                run_one(
+                    c,
+                    "UPDATE messages SET sub = ?1, base = ?2, suffix = ?3, agreed = ?4, \
+                     remote = ?5, local = ?6, dirty = ?7 WHERE id = ?8",
+                    "that row",
+                    params![
+                        place.0,
+                        place.1,
+                        place.2,
+                        row.agreed.to_text(),
+                        row.remote.to_text(),
+                        row.local.to_text(),
+                        row.is_dirty(),
+                        row.id.0
+                    ],
+                )
+            })?;
+            return self.claim(row, row.id);
+        }
         self.run(|c| {
             run_one(
                 c,

@@ -215,6 +215,26 @@ fn cyrus() {
     run(everything(&server, false));
 }
 
+#[test]
+fn cyrus_is_known_before_it_is_asked() {
+    let server = Cyrus::start();
+    server.imap().create("Work");
+    run(async {
+        let mut s = session(server.port()).await;
+        assert_eq!(s.caps().quirks, ["cyrus-status-mailboxid"]);
+        let listing = s.list().await.unwrap();
+        assert!(listing.folders.iter().all(|f| f.mailbox_id.is_none()));
+        // that of SELECT is always there, and always the same
+        let work = wire(&listing, "Work");
+        let id = s.select(&work, false, None).await.unwrap().mailbox_id.unwrap();
+        assert!(id.len() > 8 && id.bytes().all(|b| b.is_ascii_graphic()), "{id}");
+        for other in [&b"INBOX"[..], &work, b"INBOX", &work] {
+            let opened = s.select(other, false, None).await.unwrap().mailbox_id;
+            assert_eq!(opened == Some(id.clone()), other == work.as_slice());
+        }
+    });
+}
+
 /// What changed since: QRESYNC says it with the SELECT.
 async fn delta(server: &dyn Server) {
     server.seed("INBOX", &Mint::new(4).letters(0..12));
@@ -400,52 +420,5 @@ fn compression_changes_no_byte() {
         want.sort_unstable();
         got.sort_unstable();
         assert_eq!(got, want);
-    });
-}
-
-/// How long 10,000 messages of 8.7 KB take; in release this is the speed of the socket.
-#[test]
-#[ignore = "a measurement: cargo test --release --test imap -- --ignored --nocapture"]
-fn ten_thousand_messages() {
-    struct Count(usize, u64);
-    impl mailkeep::imap::BodySink for Count {
-        async fn begin(&mut self, _: &mailkeep::imap::Meta) -> mailkeep::Result<()> {
-            self.0 += 1;
-            Ok(())
-        }
-        async fn data(&mut self, bytes: &[u8]) -> mailkeep::Result<()> {
-            self.1 += bytes.len() as u64;
-            Ok(())
-        }
-        async fn end(&mut self) -> mailkeep::Result<()> {
-            Ok(())
-        }
-        async fn failed(&mut self, _: Uid, e: mailkeep::Error) -> mailkeep::Result<()> {
-            Err(e)
-        }
-    }
-    let server = Dovecot::start();
-    let line = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n".repeat(128);
-    let letters: Vec<Letter> = (0..10_000)
-        .map(|i| Letter::new(simple(&format!("<{i}@x>"), "x", &line), &[], 1_600_000_000))
-        .collect();
-    server.seed("INBOX", &letters);
-    run(async {
-        for _ in 0..3 {
-            let mut s = session(server.port()).await;
-            s.select(b"INBOX", false, None).await.unwrap();
-            let all = s.uids().await.unwrap();
-            let begun = std::time::Instant::now();
-            let mut count = Count(0, 0);
-            s.fetch_bodies(&all, &mut count).await.unwrap();
-            assert_eq!(count.0, 10_000);
-            println!("bodies: {} bytes in {:?}", count.1, begun.elapsed());
-            let begun = std::time::Instant::now();
-            s.fetch_flags(&all, None, &mut |_, _| Ok(())).await.unwrap();
-            println!("flags: {:?}", begun.elapsed());
-            let begun = std::time::Instant::now();
-            s.fetch_meta(&all, &mut |_, _| Ok(())).await.unwrap();
-            println!("metadata: {:?}", begun.elapsed());
-        }
     });
 }

@@ -202,6 +202,12 @@ fn floods() {
     assert_survived("endless lines", but(|s| s.on(" LIST ", lines)));
     let listed = b"* LIST () \"/\" \"folder\"\r\n".repeat(3000);
     assert_survived("endless list", but(|s| s.on(" LIST ", [Step::Flood(listed, GIGABYTE)])));
+    let status = b"* STATUS folder (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 7)\r\n".repeat(2000);
+    assert_survived("endless status", but(|s| s.on(" LIST ", [Step::Flood(status, GIGABYTE)])));
+    let found = b"* SEARCH 1 2 3 5 7 11 13 17 19\r\n".repeat(3000);
+    assert_survived("endless search", but(|s| s.on(" SEARCH", [Step::Flood(found, GIGABYTE)])));
+    let fetched = b"* 1 FETCH (UID 1 FLAGS (\\Seen))\r\n".repeat(3000);
+    assert_survived("endless fetch", but(|s| s.on(" FETCH ", [Step::Flood(fetched, GIGABYTE)])));
 }
 
 #[test]

@@ -141,3 +141,14 @@ fn read_only_changes_nothing_there() {
     assert_eq!(world.changes(), Vec::<String>::new());
     assert_eq!(world.proxy.count("SELECT"), 0, "EXAMINE only");
 }
+
+#[test]
+fn an_idle_pass_asks_once() {
+    let world = synced();
+    world.mk.sync_ok();
+    // All but the login go out together, and the goodbye is not waited for: beside connecting,
+    // two round trips and the half one of the greeting.
+    let all = world.proxy.commands();
+    let verbs: Vec<&str> = all.iter().filter_map(|c| c.split(' ').next()).collect();
+    assert_eq!(verbs, ["AUTHENTICATE", "ID", "ENABLE", "NAMESPACE", "LIST", "LOGOUT"]);
+}

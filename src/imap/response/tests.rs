@@ -146,6 +146,35 @@ fn status_with_items_nobody_knows() {
 }
 
 #[test]
+fn status_keeps_what_stands_before_the_unreadable() {
+    for after in [
+        "MAILBOXID (\0\x01)",
+        "MAILBOXID (a\"b",
+        "MAILBOXID \0) UIDVALIDITY 9)",
+        "UIDVALIDITY 9\0 HIGHESTMODSEQ 4)",
+        "UIDVALIDITY 9\"1\" HIGHESTMODSEQ 4)",
+        "UIDVALIDITY 9",
+        "",
+    ] {
+        let line = format!("* STATUS a (MESSAGES 2 UIDNEXT 3 {after}\r\n");
+        let Untagged::FolderStatus(s) = data(&line) else { panic!("{line}") };
+        assert_eq!((s.messages, s.uidnext), (Some(2), uid(3)), "{line}");
+        // perhaps the beginning of another number, or of what is nobody's
+        assert_eq!((s.uidvalidity, s.modseq, s.mailbox_id), (None, None, None), "{line}");
+    }
+}
+
+#[test]
+fn more_keywords_than_any_message_has_are_unreadable() {
+    let line = |n: usize| {
+        let all: Vec<String> = (0..n).map(|i| format!("k{i}")).collect();
+        format!("* 1 FETCH (UID 1 FLAGS ({}))", all.join(" "))
+    };
+    assert!(matches!(data(&line(1000)), Untagged::Fetch(_)));
+    assert_eq!(data(&line(1001)), Untagged::Unreadable(Looks::Fetch));
+}
+
+#[test]
 fn list_of_every_kind() {
     let l = |s| match data(s) {
         Untagged::List(l) => l,
