@@ -30,7 +30,8 @@
 //!
 //! Nothing is lost, doubled or altered; nothing is deleted without a cause that the journal names;
 //! an error is never an absence; a pass can be killed at any step; the ledger can be lost. An
-//! [`Error`] carries how far it reaches ([`Scope`]), and tells the user the next step. [`model`],
+//! [`Error`] carries how far it reaches ([`Scope`]), and tells the user the next step. What lasts is
+//! done through `steps`, where a test can kill the program. [`model`],
 //! [`reconcile`], [`policy`] and the parsers know no I/O, clock, randomness or log: a test enforces
 //! it (`tests/architecture.rs`).
 
@@ -48,5 +49,6 @@ pub mod policy;
 pub mod progress;
 pub mod reconcile;
 pub mod secret;
+mod steps;
 
 pub use error::{Error, Kind, Refusal, Result, Scope};

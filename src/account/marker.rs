@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::pass::SharedLedger;
 use crate::error::{Error, Kind, Result};
-use crate::ledger::Tx;
+use crate::ledger::{Meta, Tx};
 use crate::maildir::marker::{self, Line};
 
 /// How Maildir and ledger stand at the start.
@@ -33,7 +33,7 @@ pub struct Claim {
     pub generation: u64,
     /// Whether the last raise was completed.
     pub closed: bool,
-    /// Whether any pass used it.
+    /// Whether any pass used it. One that was killed in its first raise did not.
     pub used: bool,
 }
 
@@ -50,7 +50,7 @@ pub fn compare(
     if line.host != host && !take_over {
         return Err(Refused::OtherHost(line.host.clone()));
     }
-    if !claim.used {
+    if !claim.used && claim.id != line.ledger {
         return Ok(Standing::Lost);
     }
     let crashed_between = !claim.closed && claim.generation == line.generation + 1;
@@ -123,24 +123,30 @@ impl Guard {
         }
     }
 
-    /// Raises the generation, if that was not done in this pass.
+    /// Raises the generation, if that was not done in this pass. A raise that was interrupted is
+    /// completed first: however often we are killed, ledger and marker differ by one at most.
     pub fn open(&mut self, ledger: &SharedLedger) -> Result<()> {
         if self.raised || self.scratch {
             return Ok(());
         }
-        let meta = ledger.with(|l| {
-            let mut meta = l.meta()?;
-            meta.generation += 1;
-            meta.closed = false;
-            meta.host.clone_from(&self.host);
-            l.write(|tx| tx.set_meta(&meta))?;
-            Ok(meta)
-        })?;
-        let line = Line { ledger: meta.id, generation: meta.generation, host: self.host.clone() };
-        marker::write(&self.root, &self.account, Some(&line))?;
+        let mut meta = ledger.with(|l| l.meta())?;
+        if meta.generation > 0 && !meta.closed {
+            self.mark(&meta)?;
+        }
+        meta.generation += 1;
+        meta.closed = false;
+        meta.host.clone_from(&self.host);
+        ledger.with(|l| l.write(|tx| tx.set_meta(&meta)))?;
+        self.mark(&meta)?;
         self.raised = true;
         self.to_close = true;
         Ok(())
+    }
+
+    /// Brings the marker to the ledger's generation.
+    fn mark(&self, meta: &Meta) -> Result<()> {
+        let line = Line { ledger: meta.id, generation: meta.generation, host: self.host.clone() };
+        marker::write(&self.root, &self.account, Some(&line))
     }
 
     /// Notes that the marker has the generation too, together with whatever is written next: a
@@ -189,6 +195,10 @@ mod tests {
         let new = Claim { used: false, ..claim(0, true) };
         assert_eq!(compare(new, None, "here", false), Ok(Standing::New));
         assert_eq!(compare(new, Some(&line(9, 3)), "here", false), Ok(Standing::Lost));
+        let first_raise = Claim { used: false, ..claim(1, false) };
+        assert_eq!(compare(first_raise, None, "here", false), Ok(Standing::New));
+        let marked = compare(first_raise, Some(&line(7, 1)), "here", false);
+        assert_eq!(marked, Ok(Standing::Together));
         let away = compare(claim(4, true), Some(&line(7, 4)), "there", false);
         assert_eq!(away, Err(Refused::OtherHost("here".into())));
         assert_eq!(

@@ -419,6 +419,7 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
     let mut before: Option<Decision> = None;
     p.waiting.clear();
     for _ in 0..ROUNDS {
+        resolve::find_copies(p).await?;
         let (trees, plan) = planned(p).await?;
         let standing = holds::standing(p, &trees)?;
         let mut decision = decide(&plan, &trees, &p.account.policy, &standing);

@@ -2,10 +2,13 @@
 //! message and pairs; what does not show up within a while was not done, and only then is it asked
 //! for again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::observe;
 use super::pass::Pass;
 use crate::error::Result;
+use crate::executor::keeps;
 use crate::ledger::{Intent, IntentKind};
 use crate::model::{Row, RowId, State};
 use crate::policy::decide::{Action, Decision};
@@ -26,6 +29,62 @@ pub fn open_intents(p: &mut Pass<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Finds the copies that interrupted commands made, and notes whose they are: a copy whose file was
+/// rewritten here looks like nothing else, and where the server has no MOVE, its original is still
+/// to be expunged. What was moved whole is paired like any other move.
+pub async fn find_copies(p: &mut Pass<'_>) -> Result<()> {
+    if p.options.dry_run {
+        return Ok(());
+    }
+    for intent in p.ledger.with(|l| l.intents())? {
+        let Some(row) = intent.row.filter(|_| intent.kind != IntentKind::Append) else { continue };
+        let Some(original) = p.ledger.with(|l| l.row(row))?.filter(Row::on_server) else {
+            continue;
+        };
+        let Some(mut copy) = copy_in_target(p, &intent, &original).await? else { continue };
+        copy.copy_of = Some(original.id);
+        copy.keeps = p.trash() == Some(intent.target) && keeps(p, original.folder);
+        p.write(|tx| {
+            tx.update_row(&copy)?;
+            tx.delete_intent(intent.id)
+        })?;
+    }
+    Ok(())
+}
+
+/// What arrived in the target since and is the original's message: by its bytes, where they are
+/// known, since an original may be expunged for it.
+async fn copy_in_target(p: &mut Pass<'_>, intent: &Intent, original: &Row) -> Result<Option<Row>> {
+    if p.folder(intent.target)?.rec.uidvalidity != intent.uidvalidity {
+        return Ok(None);
+    }
+    let of = &original.identity;
+    let alike = |r: &Row| {
+        r.state == State::Pending
+            && r.folder == intent.target
+            && r.uid >= intent.uidnext_before
+            && r.copy_of.is_none()
+            && r.identity.wire_size == of.wire_size
+            && r.identity.internal_date == of.internal_date
+    };
+    let look = |p: &Pass<'_>| -> Result<Vec<Row>> {
+        let found = p.ledger.with(|l| l.by_fingerprint(&of.fingerprint))?;
+        Ok(found.into_iter().filter(alike).collect())
+    };
+    let mut found = look(p)?;
+    if of.content.is_none() {
+        let sure = found.len() == 1 && of.fingerprint.is_complete();
+        return Ok(found.pop().filter(|_| sure));
+    }
+    let unread = found.iter().filter(|r| r.identity.content.is_none());
+    let rows: BTreeMap<RowId, Row> = unread.map(|r| (r.id, r.clone())).collect();
+    if !rows.is_empty() {
+        let wants = rows.keys().copied().collect();
+        observe::contents(p, &Trees { rows, ..Trees::default() }, &wants).await?;
+    }
+    Ok(look(p)?.into_iter().find(|r| r.identity.content == of.content))
+}
+
 /// Takes out of the decision what an open intent may have done already, and closes intents that are
 /// answered: the file has a row now, or is gone, or the server had its time.
 pub fn hold_back_open_intents(
@@ -39,73 +98,37 @@ pub fn hold_back_open_intents(
     }
     let now = p.now();
     let mut closed = Vec::new();
-    let mut copies = Vec::new();
-    let mut halves = Vec::new();
     p.wait_until = None;
     for intent in &open {
-        if intent.place.is_none() {
-            match half_done(p, trees, intent)? {
-                Some(copy) => {
-                    halves.push((copy, intent.row));
-                    closed.push(intent.id);
-                    decision.actions.retain(|a| !deletes(a, intent.row));
-                    p.look_again = true;
-                }
-                None if now < intent.created + FINISHING => {
-                    let before = decision.actions.len();
-                    decision.actions.retain(|a| !deletes(a, intent.row));
-                    if decision.actions.len() < before {
-                        p.wait_until = p.wait_until.max(Some(intent.created + FINISHING));
-                    }
-                }
-                None => closed.push(intent.id),
-            }
-            continue;
-        }
         let file = trees.files.iter().find(|(_, f)| is_of(intent, f)).map(|(id, _)| *id);
         let adopted = decision.actions.iter().any(|a| {
             matches!(a, Action::Adopt { file: f, .. } | Action::MeetAt { file: f, .. }
                      if Some(*f) == file)
         });
-        match file {
-            Some(_) if adopted => {
-                // found on the server; the original of a move by copy goes next
-                if intent.kind == IntentKind::Move {
-                    copies.push((intent.clone(), file));
-                }
-                closed.push(intent.id);
-            }
-            Some(file) if now < intent.created + FINISHING => {
-                let before = decision.actions.len();
-                decision.actions.retain(|a| !sends(a, file));
-                if decision.actions.len() < before {
-                    let until = intent.created + FINISHING;
-                    p.wait_until = p.wait_until.max(Some(until));
-                }
-            }
-            Some(file) if altered(p, intent)? => {
-                // sending it again could double it
-                decision.actions.retain(|a| !sends(a, file));
-                let why = "it was being sent when the connection broke, and the server may have \
-                           stored it, but not byte for byte";
-                p.refused.insert(file, why.into());
-                closed.push(intent.id);
-            }
-            _ => closed.push(intent.id),
+        // a deletion's intent has no file, but a message that may still be on its way
+        let row = intent.row.filter(|_| intent.place.is_none());
+        let original = row.map(|id| p.ledger.with(|l| l.row(id))).transpose()?.flatten();
+        let asked = file.is_some() || original.is_some_and(|r| r.on_server());
+        let before = decision.actions.len();
+        if !adopted && now < intent.created + FINISHING {
+            decision.actions.retain(|a| !repeats(intent, file, a));
+        }
+        if decision.actions.len() < before {
+            p.wait_until = p.wait_until.max(Some(intent.created + FINISHING));
+        } else if let (false, Some(file)) = (adopted, file)
+            && now >= intent.created + FINISHING
+            && altered(p, intent)?
+        {
+            // sending it again could double it
+            decision.actions.retain(|a| !repeats(intent, Some(file), a));
+            let why = "it was being sent when the connection broke, and the server may have \
+                       stored it, but not byte for byte";
+            p.refused.insert(file, why.into());
+            closed.push(intent.id);
+        } else if adopted || !asked || now >= intent.created + FINISHING {
+            closed.push(intent.id);
         }
     }
-    if !halves.is_empty() {
-        p.write(|tx| {
-            for (copy, original) in &halves {
-                if let Some(mut row) = tx.row(*copy)? {
-                    row.copy_of = *original;
-                    tx.update_row(&row)?;
-                }
-            }
-            Ok(())
-        })?;
-    }
-    note_copies(p, trees, decision, &copies)?;
     if !closed.is_empty() {
         p.write(|tx| closed.iter().try_for_each(|id| tx.delete_intent(*id)))?;
     }
@@ -118,78 +141,27 @@ fn is_of(intent: &Intent, f: &LocalFile) -> bool {
             || intent.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base))
 }
 
-/// A message that arrived since and has the intent's Message-ID and Date, but not its bytes: the
-/// server may have stored what was sent in its own way.
+/// Whether a message arrived in the target since with the Message-ID and Date of what was uploaded,
+/// but not its bytes: the server may have stored it in its own way.
 fn altered(p: &Pass<'_>, intent: &Intent) -> Result<bool> {
-    Ok(arrived(p, intent)?.iter().any(|r| r.state != State::Pending))
-}
-
-/// What arrived in the target since, and looks like what was sent.
-fn arrived(p: &Pass<'_>, intent: &Intent) -> Result<Vec<Row>> {
-    if !intent.identity.fingerprint.is_complete() {
-        return Ok(Vec::new());
+    if intent.kind != IntentKind::Append || !intent.identity.fingerprint.is_complete() {
+        return Ok(false);
     }
     let alike = p.ledger.with(|l| l.by_fingerprint(&intent.identity.fingerprint))?;
-    let since = |r: &Row| r.uid.is_some() && r.uid >= intent.uidnext_before;
-    Ok(alike.into_iter().filter(|r| r.folder == intent.target && since(r)).collect())
+    Ok(alike
+        .iter()
+        .any(|r| r.folder == intent.target && r.uid.is_some() && r.uid >= intent.uidnext_before))
 }
 
-/// A move of a message without a file (to the trash) of which only the COPY was done: the copy.
-fn half_done(p: &Pass<'_>, trees: &Trees, intent: &Intent) -> Result<Option<RowId>> {
-    let original = intent.row.and_then(|id| trees.rows.get(&id));
-    if intent.kind != IntentKind::Move || !original.is_some_and(Row::on_server) {
-        return Ok(None);
+/// Whether the action would ask the server for the intent's message again.
+fn repeats(intent: &Intent, file: Option<FileId>, action: &Action) -> bool {
+    match action {
+        Action::Upload(f)
+        | Action::CopyThere { file: f, .. }
+        | Action::MoveThere { file: f, .. } => Some(*f) == file,
+        Action::TrashThere { row, .. } => Some(*row) == intent.row,
+        _ => false,
     }
-    Ok(arrived(p, intent)?.into_iter().find(|r| r.copy_of.is_none()).map(|r| r.id))
-}
-
-fn deletes(action: &Action, row: Option<RowId>) -> bool {
-    matches!(
-        action,
-        Action::TrashThere { row: r, .. } | Action::ExpungeThere { row: r, .. } if Some(*r) == row
-    )
-}
-
-fn sends(action: &Action, file: FileId) -> bool {
-    matches!(
-        action,
-        Action::Upload(f) | Action::CopyThere { file: f, .. } | Action::MoveThere { file: f, .. }
-            if *f == file
-    )
-}
-
-/// A move without MOVE is a COPY and an expunge. If only the COPY was done, the row of the arrival
-/// says so, and the original is expunged as the end of that move, not as a deletion.
-fn note_copies(
-    p: &mut Pass<'_>,
-    trees: &Trees,
-    decision: &Decision,
-    copies: &[(Intent, Option<FileId>)],
-) -> Result<()> {
-    let mut marked = Vec::new();
-    for (intent, file) in copies {
-        let arrival = decision.actions.iter().find_map(|a| match a {
-            Action::Adopt { arrival, file: f, .. } if Some(*f) == *file => Some(*arrival),
-            _ => None,
-        });
-        if let (Some(arrival), Some(row)) = (arrival, intent.row)
-            && trees.rows.get(&row).is_some_and(|r| r.on_server())
-        {
-            marked.push((arrival, row));
-        }
-    }
-    if marked.is_empty() {
-        return Ok(());
-    }
-    p.write(|tx| {
-        for (arrival, row) in &marked {
-            if let Some(mut r) = tx.row(*arrival)? {
-                r.copy_of = Some(*row);
-                tx.update_row(&r)?;
-            }
-        }
-        Ok(())
-    })
 }
 
 /// Gives the server the rest of its time, if anything waits for that; then both sides are looked at

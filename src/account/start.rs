@@ -40,7 +40,7 @@ pub async fn pass(
         let scratch = Scratch::new(&path, &account.name)?;
         let ledger = Ledger::open(&scratch.path, &account.name, random()?)?;
         let mut account = account.clone();
-        if !account.maildir.exists() && ledger.meta()?.generation == 0 {
+        if !account.maildir.exists() && !is_used(&ledger)? {
             // the first sync would make it
             account.maildir = scratch.empty_maildir()?;
         }
@@ -50,7 +50,7 @@ pub async fn pass(
     let existing =
         if path.exists() { Some(Ledger::open(&path, &account.name, random()?)?) } else { None };
     let used = match &existing {
-        Some(l) => l.meta()?.generation > 0,
+        Some(l) => is_used(l)?,
         None => false,
     };
     if !used && !account.maildir.exists() {
@@ -69,6 +69,14 @@ pub async fn pass(
         None => Ledger::open(&path, &account.name, random()?)?,
     };
     on_ledger(account, options, progress, ledger).await
+}
+
+/// Whether any pass wrote into the ledger. One that was killed in its first raise of the generation
+/// did not, and may have left a maildir without a marker.
+fn is_used(ledger: &Ledger) -> Result<bool> {
+    let meta = ledger.meta()?;
+    let in_first_raise = meta.generation == 1 && !meta.closed;
+    Ok(meta.generation > 0 && !(in_first_raise && ledger.folders()?.is_empty()))
 }
 
 /// Whether the root's marker knows the account.
@@ -237,7 +245,7 @@ fn stand(
         id: meta.id,
         generation: meta.generation,
         closed: meta.closed,
-        used: meta.generation > 0,
+        used: ledger.with(|l| is_used(l))?,
     };
     let lines = marker::read(&account.maildir)?.unwrap_or_default().lines;
     let line = lines.get(&account.name);

@@ -12,6 +12,8 @@ mod pull;
 mod there;
 mod upload;
 
+pub(crate) use joins::keeps;
+
 use std::collections::BTreeMap;
 
 use crate::account::pass::Pass;

@@ -3,7 +3,7 @@
 use super::code::Code;
 use super::date;
 use super::response::Answer;
-use super::session::{Event, Session, protocol, quoted, verdict};
+use super::session::{Event, Session, note_change, protocol, quoted, verdict};
 use super::wire::Tag;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::model::{Flags, Uid, UidValidity};
@@ -161,6 +161,7 @@ impl Session {
                 if asks { "" } else { "+" }
             );
             let tag = *tag.get_or_insert_with(|| {
+                note_change("send", b"APPEND");
                 let mut command = b"APPEND ".to_vec();
                 command.extend_from_slice(target);
                 self.conn.start_command(&command)

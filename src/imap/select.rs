@@ -135,6 +135,12 @@ impl Session {
         self.search(b"ALL").await
     }
 
+    /// The UIDs from this one on. `n:*` has the last message in it, whatever its UID (RFC 3501 6.4.8).
+    pub async fn uids_from(&mut self, from: Uid) -> Result<UidSet> {
+        let found = self.search(format!("UID {from}:*").as_bytes()).await?;
+        Ok(found.iter().filter(|u| *u >= from).collect())
+    }
+
     /// The UIDs of the messages that match. No answer is an error, not an empty one.
     pub(super) async fn search(&mut self, criteria: &[u8]) -> Result<UidSet> {
         let extended = self.caps.esearch;

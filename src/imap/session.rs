@@ -19,6 +19,7 @@ use super::wire::{Connection, Tag};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::model::FolderName;
 use crate::net::{Endpoint, Timeouts};
+use crate::steps;
 
 /// What the server said about the selected folder without being asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -207,6 +208,7 @@ impl Session {
 
     /// Queues a command. Nothing is sent before somebody waits for an answer.
     pub(super) fn send(&mut self, command: &[u8]) -> Tag {
+        note_change("send", command);
         let tag = self.conn.queue(command);
         self.expect(tag)
     }
@@ -389,8 +391,30 @@ impl Folder {
     }
 }
 
+/// Commands that change what the server has.
+const CHANGES: [&[u8]; 8] = [
+    b"APPEND",
+    b"CREATE",
+    b"DELETE",
+    b"EXPUNGE",
+    b"UID COPY",
+    b"UID EXPUNGE",
+    b"UID MOVE",
+    b"UID STORE",
+];
+
+/// Before such a command goes out, and after its answer came.
+pub(super) fn note_change(when: &str, command: &[u8]) {
+    if cfg!(debug_assertions)
+        && let Some(verb) = CHANGES.iter().find(|verb| command.starts_with(verb))
+    {
+        steps::moment(|| format!("{when}\t{}", verb.escape_ascii()));
+    }
+}
+
 /// What a tagged answer means.
 pub(super) fn verdict(scope: Scope, command: &[u8], answer: &Answer<'_>) -> Result<()> {
+    note_change("answered", command);
     if answer.condition == Condition::Ok {
         return Ok(());
     }

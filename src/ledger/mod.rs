@@ -29,6 +29,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::Result;
 use crate::model::{BaseName, FolderId};
+use crate::steps::{line, step};
 
 pub use folders::{Counts, FolderRecord};
 pub use holds::{Hold, HoldId, HoldItem, HoldKind, HoldState};
@@ -71,7 +72,8 @@ impl Ledger {
         let mut tx = Tx { view, contested: Vec::new(), renamed: BTreeSet::new() };
         let out = f(&mut tx)?;
         tx.settle()?;
-        view.run(|_| Ok(transaction.commit()?))?;
+        let commit = || view.run(|_| Ok(transaction.commit()?));
+        step(|| line("commit", &[&view.path]), commit)?;
         Ok(out)
     }
 }

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::fault::{Fault, Result as Inner};
 use super::{Ledger, View, meta};
+use crate::steps::{line, step};
 use crate::{Error, Kind, Result, Scope};
 
 /// Numbered from 1; `user_version` says how many were applied. A migration that was released is
@@ -190,7 +191,7 @@ fn migrate(c: &Connection, path: &Path, account: &str, random_id: u128) -> Inner
         c.pragma_update(None, "application_id", APPLICATION_ID)?;
         meta::create(c, account, random_id)?;
     }
-    tx.commit()?;
+    step(|| line("commit", &[path]), || tx.commit())?;
     Ok(())
 }
 

@@ -4,7 +4,6 @@
 //! only at the end of the message. A small one waits for that in memory; a big one is written as
 //! received, and its file is rewritten in place if need be.
 
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -63,8 +62,8 @@ impl Stage {
     }
 
     fn spill(&mut self) -> Result<()> {
-        let written = self.new.file().write_all(&self.held);
-        written.map_err(|e| failed(&self.new, disk::errno(e)))?;
+        let Self { new, held, .. } = self;
+        new.write(held).map_err(|e| failed(new, e))?;
         self.spilled += self.held.len() as u64;
         self.held.clear();
         Ok(())
@@ -92,10 +91,7 @@ impl Stage {
                 lines.end(&mut out);
             }
             hasher.update(&out);
-            self.new
-                .file()
-                .write_all_at(&out, write_at)
-                .map_err(|e| failed(&self.new, disk::errno(e)))?;
+            self.new.write_at(&out, write_at).map_err(|e| failed(&self.new, e))?;
             write_at += out.len() as u64;
             if left == 0 {
                 break;
@@ -110,7 +106,7 @@ impl Stage {
                 "check the filesystem and the memory of this machine; the message was not kept",
             ));
         }
-        self.new.file().set_len(write_at).map_err(|e| failed(&self.new, disk::errno(e)))?;
+        self.new.cut(write_at).map_err(|e| failed(&self.new, e))?;
         Ok(write_at)
     }
 }
@@ -178,8 +174,7 @@ fn create(dir: &Path, base: &BaseName) -> Result<NewFile> {
 
 fn write_whole(new: &mut NewFile, wire: &[u8], lf: bool) -> Result<u64> {
     let stored = if lf { to_lf(wire) } else { wire.into() };
-    let written = new.file().write_all(&stored);
-    written.map_err(|e| failed(new, disk::errno(e)))?;
+    new.write(&stored).map_err(|e| failed(new, e))?;
     Ok(stored.len() as u64)
 }
 

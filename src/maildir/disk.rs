@@ -4,9 +4,11 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
@@ -14,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result as Sys};
 
+use crate::steps::{line, path_of, step};
 use crate::{Error, Kind, Scope};
 
 /// Pieces in which files are read and written.
@@ -112,14 +115,15 @@ pub fn for_each_entry(dir: impl AsFd, mut f: impl FnMut(&[u8], FileType)) -> Sys
 /// not know RENAME_NOREPLACE (NFS, some FUSE), by link and unlink, which does not overwrite either;
 /// where it does not know links, `EOPNOTSUPP`.
 pub fn rename_noreplace(from: &Path, to: &Path) -> Sys<()> {
-    match retry(|| rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)) {
+    let rename = || rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE);
+    match step(|| line("rename", &[from, to]), || retry(rename)) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_then_unlink(from, to),
         other => other,
     }
 }
 
 fn link_then_unlink(from: &Path, to: &Path) -> Sys<()> {
-    match retry(|| rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty())) {
+    match link(from, to) {
         Err(Errno::PERM | Errno::NOSYS | Errno::MLINK) => return Err(Errno::OPNOTSUPP),
         other => other?,
     }
@@ -132,28 +136,42 @@ fn link_then_unlink(from: &Path, to: &Path) -> Sys<()> {
     Ok(())
 }
 
+/// Gives a file another name too; `EEXIST` if that is taken.
+pub fn link(from: &Path, to: &Path) -> Sys<()> {
+    let link = || rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty());
+    step(|| line("link", &[from, to]), || retry(link))
+}
+
 /// Unlinks a file.
 pub fn remove(path: &Path) -> Sys<()> {
-    retry(|| rustix::fs::unlinkat(CWD, path, AtFlags::empty()))
+    let unlink = || rustix::fs::unlinkat(CWD, path, AtFlags::empty());
+    step(|| line("unlink", &[path]), || retry(unlink))
 }
 
 /// Removes an empty directory.
 pub fn remove_dir(path: &Path) -> Sys<()> {
-    retry(|| rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR))
+    let rmdir = || rustix::fs::unlinkat(CWD, path, AtFlags::REMOVEDIR);
+    step(|| line("rmdir", &[path]), || retry(rmdir))
 }
 
 /// Fsyncs a directory. Filesystems that cannot (some FUSE, CIFS) have nothing to make durable.
 pub fn sync_dir(dir: impl AsFd) -> Sys<()> {
-    match retry(|| rustix::fs::fsync(&dir)) {
+    match step(|| line("fsync-dir", &[&path_of(&dir)]), || retry(|| rustix::fs::fsync(&dir))) {
         Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
         other => other,
     }
 }
 
+/// Fsyncs a file that is open.
+pub fn sync_file(path: &Path, file: &File) -> Sys<()> {
+    step(|| line("fsync", &[path]), || retry(|| rustix::fs::fsync(file)))
+}
+
 /// Makes a directory with mode 0700 if it is not there, opens it, and makes its entry durable: also
 /// when it was there, since whoever made it may have been killed before.
 pub fn ensure_dir(parent: impl AsFd, name: &Path) -> Sys<OwnedFd> {
-    match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
+    let mkdir = || rustix::fs::mkdirat(&parent, name, Mode::RWXU);
+    match step(|| line("mkdir", &[&path_of(&parent).join(name)]), mkdir) {
         Ok(()) => rustix::fs::chmodat(&parent, name, Mode::RWXU, AtFlags::empty())?,
         Err(Errno::EXIST) => {}
         Err(e) => return Err(e),
@@ -175,14 +193,38 @@ impl NewFile {
     pub fn create(path: PathBuf) -> Sys<Self> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = retry(|| rustix::fs::openat(CWD, &path, flags, FILE_MODE))?;
+        let create = || rustix::fs::openat(CWD, &path, flags, FILE_MODE);
+        let fd = step(|| line("create", &[&path]), || retry(create))?;
         let new = Self { path, file: File::from(fd), keep: false };
         rustix::fs::fchmod(&new.file, FILE_MODE)?;
         Ok(new)
     }
 
-    pub fn file(&mut self) -> &mut File {
-        &mut self.file
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes these bytes where the last ones ended.
+    pub fn write(&mut self, bytes: &[u8]) -> Sys<()> {
+        let Self { path, file, .. } = self;
+        step(|| line("write", &[path]), || file.write_all(bytes).map_err(errno))
+    }
+
+    /// Writes these bytes over those at `offset`.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Sys<()> {
+        let Self { path, file, .. } = self;
+        step(|| line("write", &[path]), || file.write_all_at(bytes, offset).map_err(errno))
+    }
+
+    /// Cuts the file to this length.
+    pub fn cut(&self, length: u64) -> Sys<()> {
+        let Self { path, file, .. } = self;
+        step(|| line("write", &[path]), || file.set_len(length).map_err(errno))
+    }
+
+    /// Fsyncs it.
+    pub fn sync(&self) -> Sys<()> {
+        sync_file(&self.path, &self.file)
     }
 
     pub fn path(&self) -> &Path {
@@ -223,9 +265,10 @@ pub fn replace_file(scratch: PathBuf, target: &Path, bytes: &[u8]) -> Sys<()> {
         other => other?,
     }
     let mut new = NewFile::create(scratch)?;
-    std::io::Write::write_all(new.file(), bytes).map_err(errno)?;
-    retry(|| rustix::fs::fsync(&new.file))?;
-    retry(|| rustix::fs::renameat(CWD, &new.path, CWD, target))?;
+    new.write(bytes)?;
+    new.sync()?;
+    let rename = || rustix::fs::renameat(CWD, &new.path, CWD, target);
+    step(|| line("rename", &[&new.path, target]), || retry(rename))?;
     new.keep();
     let parent = target.parent().unwrap_or(Path::new("."));
     // The root of a maildir may be a symlink: it is followed here.

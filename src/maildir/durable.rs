@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 
 use super::disk::{self, Filesystem};
+use crate::steps::{line, step};
 use crate::{Error, Result, Scope};
 
 /// Up to this many files, an fsync each is cheaper than writing out the whole filesystem.
@@ -38,8 +39,11 @@ impl Durability {
     /// that none of them may be relied on.
     pub fn sync_bulk(&self, files: &[PathBuf]) -> Result<()> {
         match &self.whole {
-            Some(fd) if files.len() > FEW => disk::retry(|| rustix::fs::syncfs(fd))
-                .map_err(|e| disk::fail(Scope::Account, "write out", &self.root, e)),
+            Some(fd) if files.len() > FEW => {
+                let write_out = || disk::retry(|| rustix::fs::syncfs(fd));
+                step(|| line("syncfs", &[&self.root]), write_out)
+                    .map_err(|e| disk::fail(Scope::Account, "write out", &self.root, e))
+            }
             _ => sync_each(files),
         }
     }
@@ -48,7 +52,7 @@ impl Durability {
     pub fn sync_one(&self, path: &Path) -> Result<()> {
         let fail = |e| disk::fail_message("fsync", path, e);
         let (file, _) = disk::open_file(path).map_err(fail)?;
-        disk::retry(|| rustix::fs::fsync(&file)).map_err(|e| fail(e).widen(Scope::Folder))
+        disk::sync_file(path, &file).map_err(|e| fail(e).widen(Scope::Folder))
     }
 }
 
@@ -70,8 +74,7 @@ pub fn sync_dirs(dirs: &[PathBuf]) -> Result<()> {
 fn sync_each(files: &[PathBuf]) -> Result<()> {
     let one = |path: &PathBuf| {
         let (file, _) = disk::open_file(path).map_err(|e| disk::fail_message("open", path, e))?;
-        disk::retry(|| rustix::fs::fsync(&file))
-            .map_err(|e| disk::fail(Scope::Account, "fsync", path, e))
+        disk::sync_file(path, &file).map_err(|e| disk::fail(Scope::Account, "fsync", path, e))
     };
     if files.len() <= FEW {
         return files.iter().try_for_each(one);

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -129,11 +129,10 @@ pub fn link_or_copy(
     let mut new = NewFile::create(tmp).map_err(|e| disk::fail_message("create", &target, e))?;
     let path = new.path().to_owned();
     let fail = |e| disk::fail_message("write", &path, e);
-    let out = new.file();
-    pieces(&mut source, from, |piece| out.write_all(piece).map_err(|e| fail(disk::errno(e))))?;
+    pieces(&mut source, from, |piece| new.write(piece).map_err(fail))?;
     unchanged(&source, from, &stat)?;
     new.set_mtime(internal_date).map_err(fail)?;
-    disk::retry(|| rustix::fs::fsync(new.file())).map_err(fail)?;
+    new.sync().map_err(fail)?;
     disk::rename_noreplace(new.path(), &target)
         .map_err(|e| disk::fail_message("rename", &target, e))?;
     new.keep();
@@ -189,7 +188,7 @@ fn pieces(file: &mut File, path: &Path, mut f: impl FnMut(&[u8]) -> Result<()>) 
 /// Links `target` to the file at `from`, which is the one opened as `source`. False where this
 /// filesystem or its rules do not allow it.
 fn link(from: &Path, source: &File, stat: &FileStat, target: &Path) -> Result<bool> {
-    match disk::retry(|| rustix::fs::linkat(CWD, from, CWD, target, AtFlags::empty())) {
+    match disk::link(from, target) {
         Ok(()) => {}
         Err(Errno::PERM | Errno::MLINK | Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS) => {
             return Ok(false);
@@ -200,7 +199,7 @@ fn link(from: &Path, source: &File, stat: &FileStat, target: &Path) -> Result<bo
     // A reader may have put another file at `from` between the opening and the linking.
     let linked = self::stat(target);
     // The reader who wrote it need not have made it durable.
-    let synced = disk::retry(|| rustix::fs::fsync(source));
+    let synced = disk::sync_file(from, source);
     match (linked, synced) {
         (Ok(l), Ok(())) if l == *stat => Ok(true),
         (linked, synced) => {

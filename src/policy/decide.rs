@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{FolderPolicy, LocalDelete, Policy, RemoteDelete};
 use crate::model::{Flags, FolderId, Row, RowId, SpecialUse, State, Uid};
-use crate::reconcile::{Change, FileId, Plan, Trees};
+use crate::reconcile::{Change, FileId, Plan, Presence, Trees};
 
 /// A side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -335,7 +335,9 @@ impl Decider<'_> {
                 }
             }
             Change::FolderVanishedThere(f) => {
-                if self.policy_of(f).remote_delete == RemoteDelete::Mirror {
+                // one that is on neither side is only forgotten
+                let here = self.trees.folders.get(&f).is_some_and(|x| x.disk == Presence::There);
+                if !here || self.policy_of(f).remote_delete == RemoteDelete::Mirror {
                     self.act(&[Some(f)], Action::RemoveHere(f));
                 }
             }

@@ -49,7 +49,8 @@ fn folder(id: crate::model::FolderId, f: &Folder, out: &mut Out) {
     match (f.server, f.disk) {
         (Presence::There, Presence::Never) => out.folders.push(Change::FolderArrived(id)),
         (Presence::Never, Presence::There) => out.folders.push(Change::FolderAppeared(id)),
-        (Presence::Vanished, Presence::There) => {
+        // what a removal cut short may have left of it
+        (Presence::Vanished, Presence::There | Presence::Vanished) => {
             out.emptied.push(Change::FolderVanishedThere(id));
         }
         (Presence::There, Presence::Vanished) => out.emptied.push(Change::FolderVanishedHere(id)),
@@ -100,7 +101,7 @@ fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
         (None, _, Here::There) if renamed.is_some() => {}
         (None, _, Here::There) => flags(row, out),
         (None, _, Here::Moved(file)) => out.moves.push(Change::MovedHere { row: id, file }),
-        (None, _, Here::Missing) => match copy_of(trees, row) {
+        (None, _, Here::Missing) => match copy_of(trees, pairs, row) {
             // where not everything was looked at, it may as well stand elsewhere
             _ if !trees.local_complete => out.waiting += 1,
             Some(copy) => out.vanished.push(Change::MoveCompleted { row: id, copy }),
@@ -217,18 +218,16 @@ fn flags(row: &Row, out: &mut Out) {
     }
 }
 
-/// The copy that makes a missing file the end of a move, not a deletion.
-fn copy_of(trees: &Trees, row: &Row) -> Option<RowId> {
-    trees
-        .rows
-        .values()
-        .find(|c| {
-            c.copy_of == Some(row.id)
-                && c.state == State::Synced
-                && c.on_server()
-                && !trees.missing.contains(&c.id)
-        })
-        .map(|c| c.id)
+/// The copy that makes a missing file the end of a move, not a deletion. One that an interrupted
+/// command made is still to be fetched, or to be joined with its file.
+fn copy_of(trees: &Trees, pairs: &Pairs, row: &Row) -> Option<RowId> {
+    let stands = |c: &Row| match c.state {
+        State::Synced => !trees.missing.contains(&c.id),
+        State::Pending => !matches!(pairs.by_arrival.get(&c.id), Some(Known::Row(_))),
+        State::Kept | State::Absent => false,
+    };
+    let mut rows = trees.rows.values();
+    rows.find(|c| c.copy_of == Some(row.id) && c.on_server() && stands(c)).map(|c| c.id)
 }
 
 /// A row with the same bytes, on the server and here, outside Trash and Junk: what vanished was

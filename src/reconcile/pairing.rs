@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FileId, Trees};
+use super::{FileId, LocalFile, Trees};
 use crate::model::{
     ContentHash, Fingerprint, FolderId, Gone, Identity, Row, RowId, State, SystemFlags,
 };
@@ -127,6 +127,7 @@ pub(super) fn pair(trees: &Trees, wants: &mut BTreeSet<RowId>) -> Pairs {
     if arrivals.is_empty() {
         return pairs;
     }
+    by_command(trees, &arrivals, &mut pairs);
     by_server_id(trees, &arrivals, &mut pairs);
     for round in ROUNDS {
         if round == Round::FilesElsewhere && !trees.first_pass {
@@ -170,6 +171,25 @@ fn candidates<'a>(trees: &'a Trees, round: Round, pairs: &Pairs) -> Vec<Candidat
         Known::File(..) => (false, false),
     });
     all
+}
+
+/// A copy that an interrupted command of ours made is the file that the command was for. A reader may
+/// have written that anew on saving, so that nothing else shows that they belong together.
+fn by_command(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs) {
+    for a in arrivals {
+        let Some(of) = a.copy_of.and_then(|id| trees.rows.get(&id)) else { continue };
+        let content = of.identity.content;
+        let same = |f: &LocalFile| content.is_some() && f.identity.content == content;
+        let saved =
+            |f: &LocalFile| of.identity.reader.is_some() && f.identity.reader == of.identity.reader;
+        let mut found = trees.files.iter().filter(|(id, f)| {
+            f.folder == a.folder && !pairs.files.contains(id) && (same(f) || saved(f))
+        });
+        // the same bytes go before rewritten ones
+        if let Some((id, f)) = found.clone().find(|(_, f)| same(f)).or_else(|| found.next()) {
+            pairs.join(a.id, Known::File(*id, of.exact && same(f)));
+        }
+    }
 }
 
 /// The server's own id is proof. Labels share one id: the same folder goes first.

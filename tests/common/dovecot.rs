@@ -54,6 +54,9 @@ pub struct Options {
     pub prefix: String,
     /// Which certificate the TLS port and STARTTLS show; none: no TLS.
     pub certificate: Option<Pair>,
+    /// Any password opens an account of its own, in a home that is named after it. The user is
+    /// the same, so that one account can be copied and the copy be taken for it.
+    pub homes_by_password: bool,
     /// More lines for the configuration.
     pub extra: String,
 }
@@ -68,6 +71,7 @@ impl Default for Options {
             separator: '/',
             prefix: String::new(),
             certificate: None,
+            homes_by_password: false,
             extra: String::new(),
         }
     }
@@ -125,6 +129,13 @@ impl Dovecot {
     /// The server's own Maildir.
     pub fn mail_root(&self) -> PathBuf {
         self.dir.path().join("home").join(USER).join("Maildir")
+    }
+
+    /// The home of the account that this password opens, under `homes_by_password`.
+    pub fn home(&self, password: &str) -> PathBuf {
+        let home = self.dir.path().join("home").join(password);
+        make_dir(&home, &self.user);
+        home
     }
 
     /// The directory of a folder in the server's own Maildir.
@@ -187,6 +198,17 @@ impl Dovecot {
                 boxes.push_str(" auto = subscribe\n}\n");
             }
         }
+        let accounts = if o.homes_by_password {
+            format!(
+                "passdb {{\n driver = static\n args = nopassword=y userdb_uid={} userdb_gid={} \
+                 userdb_home={dir}/home/%w\n}}\nuserdb {{\n driver = prefetch\n}}\n",
+                u.uid, u.gid,
+            )
+        } else {
+            format!(
+                "passdb {{\n driver = passwd-file\n args = username_format=%u {dir}/users\n}}\n"
+            )
+        };
         let capability = o.capability.as_deref().or(o.mode.capability());
         let capability = capability.map(|c| format!("imap_capability = {c}")).unwrap_or_default();
         format!(
@@ -209,11 +231,7 @@ mail_fsync = never
 mail_max_keyword_length = 60
 mail_max_userip_connections = 200
 maildir_very_dirty_syncs = no
-passdb {{
-  driver = passwd-file
-  args = username_format=%u {dir}/users
-}}
-userdb {{
+{accounts}userdb {{
   driver = static
   args = uid={uid} gid={gid} home={dir}/home/%u
 }}

@@ -41,6 +41,11 @@ struct Untagged {
 
 impl TestImap {
     pub fn connect(port: u16, separator: char, prefix: &str) -> Self {
+        Self::connect_as(PASSWORD, port, separator, prefix)
+    }
+
+    /// The same with another password.
+    pub fn connect_as(password: &str, port: u16, separator: char, prefix: &str) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("connect");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("timeout");
         stream.set_nodelay(true).expect("nodelay");
@@ -54,7 +59,7 @@ impl TestImap {
         };
         let greeting = c.read_line();
         assert!(greeting.starts_with(b"* OK"), "greeting: {}", String::from_utf8_lossy(&greeting));
-        c.command(&format!("LOGIN {USER} \"{PASSWORD}\""));
+        c.command(&format!("LOGIN {USER} \"{password}\""));
         let caps = c.command("CAPABILITY");
         let line = caps.iter().find_map(|u| u.text.strip_prefix("* CAPABILITY ")).expect("caps");
         c.capabilities = line.split_whitespace().map(str::to_owned).collect();
@@ -223,6 +228,13 @@ impl TestImap {
     /// Any other command; the text of its untagged responses.
     pub fn raw(&mut self, command: &str) -> Vec<String> {
         self.command(command).into_iter().map(|u| u.text).collect()
+    }
+
+    /// Ends the session, and waits until the server has closed it: its files are at rest then.
+    pub fn logout(mut self) {
+        self.stream.get_ref().write_all(b"bye LOGOUT\r\n").expect("write");
+        let mut rest = Vec::new();
+        self.stream.read_to_end(&mut rest).expect("read");
     }
 
     /// The name as the server spells it, quoted.

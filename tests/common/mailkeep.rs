@@ -24,6 +24,7 @@ pub struct Mailkeep {
     account: BTreeMap<String, String>,
     policy: BTreeMap<String, String>,
     rules: Vec<String>,
+    environment: BTreeMap<String, String>,
     /// How long a run may take before it is killed and the test fails.
     pub timeout: Duration,
 }
@@ -81,6 +82,7 @@ impl Mailkeep {
             account: BTreeMap::new(),
             policy: BTreeMap::new(),
             rules: Vec::new(),
+            environment: BTreeMap::new(),
             timeout: Duration::from_secs(60),
         };
         let password = new.dir.join("password");
@@ -132,6 +134,20 @@ impl Mailkeep {
     pub fn rule(&mut self, lines: &str) -> &mut Self {
         self.rules.push(lines.to_owned());
         self
+    }
+
+    /// A variable in the environment of every run from now on, or no more.
+    pub fn environment(&mut self, name: &str, value: Option<&str>) -> &mut Self {
+        match value {
+            Some(v) => self.environment.insert(name.to_owned(), v.to_owned()),
+            None => self.environment.remove(name),
+        };
+        self
+    }
+
+    /// The password that it logs in with.
+    pub fn password(&self, password: &str) {
+        write_private(&self.dir.join("password"), password);
     }
 
     /// The Maildir stands elsewhere.
@@ -237,6 +253,7 @@ impl Mailkeep {
         c.arg("--config").arg(&config).args(args);
         c.env("HOME", &self.dir).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
         c.env_remove("XDG_RUNTIME_DIR").env_remove("RUST_LOG");
+        c.envs(&self.environment);
         Running::start(c)
     }
 }

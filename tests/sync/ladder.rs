@@ -104,3 +104,23 @@ fn courier() {
 fn cyrus() {
     assert_eq!(story(&mut World::new(Cyrus::start())), END);
 }
+
+#[test]
+fn as_many_go_as_come() {
+    // EXISTS is what it was: only QRESYNC tells of both.
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        let uids = world.uids("INBOX");
+        let mut imap = world.server.imap();
+        imap.expunge("INBOX", &uids[..1]);
+        imap.move_to("INBOX", &uids[1..2], "Work");
+        imap.append_all("INBOX", &world.mint.letters(700..702));
+        world.mk.sync_ok();
+        world.assert_same();
+        // And more come than go.
+        imap.expunge("INBOX", &uids[2..3]);
+        imap.append_all("INBOX", &world.mint.letters(710..713));
+        world.mk.sync_ok();
+        world.assert_same();
+    }
+}

@@ -84,7 +84,8 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     let before = f.rec.clone();
     take_record(&mut f.rec, l);
     if f.rec != before {
-        p.write_folder(id, |_| Ok(()))?;
+        // LIST says it again whenever it is asked
+        p.remember_folder(id)?;
     }
     Ok(id)
 }
@@ -222,6 +223,7 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     match (&selected.delta, since) {
         (Some(delta), Some(_)) => {
             seen.vanished = delta.vanished.clone();
+            seen.vanishes_told = true;
             seen.flags.clone_from(&delta.changed);
         }
         (_, Some(since)) => {
@@ -260,6 +262,8 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
 struct Seen {
     vanished: UidSet,
     flags: Vec<(Uid, Flags)>,
+    /// Whether `vanished` is all that went (QRESYNC).
+    vanishes_told: bool,
     /// Every UID, where all were listed.
     listed: Option<UidSet>,
 }
@@ -336,13 +340,17 @@ async fn commit_seen(
     if let Some(listed) = &seen.listed {
         missed = minus(listed, &p.ledger.with(|l| l.uid_set(id))?).iter().next();
     }
+    if seen.listed.is_none() && !seen.vanishes_told && !no_new_uid && !is_windowed(p) {
+        // as many may have gone as came, and CONDSTORE tells of neither
+        let new = p.session.uids_from(from).await?;
+        let known = p.ledger.with(|l| l.rows_by_uids(id, &new))?.len() as u64;
+        count = count.filter(|n| *n + known == new.len());
+    }
     if is_windowed(p) {
         count = None;
     } else if seen.listed.is_none()
         && (count.is_none()
             || no_new_uid && exists != on_server
-            // as many may have come as went, where no delta says which
-            || count == Some(0) && !no_new_uid && selected.delta.is_none())
     {
         // does not add up: list everything
         let listed = p.session.uids().await?;
@@ -390,7 +398,12 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
     }
     let keep = p.folder(id)?.policy.remote_delete == RemoteDelete::Keep;
     let permanent = p.folder(id)?.permanent.clone().unwrap_or_default();
-    // only what really differs is written: a second look writes nothing
+    // only what really differs is written: a second look writes nothing. The server tells of what
+    // we moved and expunged ourselves, too.
+    if !gone.is_empty() {
+        let known = p.ledger.with(|l| l.uid_set(id))?;
+        gone = known.iter().filter(|u| gone.contains(*u)).collect();
+    }
     let mut changed = Vec::new();
     for part in seen.flags.chunks(500) {
         let uids: UidSet = part.iter().map(|(u, _)| *u).collect();
