@@ -348,10 +348,7 @@ async fn commit_seen(
     }
     if is_windowed(p) {
         count = None;
-    } else if seen.listed.is_none()
-        && (count.is_none()
-            || no_new_uid && exists != on_server
-    {
+    } else if seen.listed.is_none() && (count.is_none() || no_new_uid && exists != on_server) {
         // does not add up: list everything
         let listed = p.session.uids().await?;
         agree(p, id, &listed)?;
