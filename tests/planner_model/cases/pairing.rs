@@ -1,0 +1,207 @@
+//! Which arrival is which message: identity, order of choice, and what is never guessed.
+
+use super::*;
+
+#[test]
+fn by_the_server_s_own_id_whatever_the_rest_says() {
+    let mut s = scene();
+    s.bytes("a", "", "", 1000);
+    let id = s.had(Synced, "INBOX", "a");
+    s.row(id).identity.server_id = Some(ServerId("x".into()));
+    s.mail("INBOX", "a").server_id = Some(ServerId("x".into()));
+    s.move_there("INBOX", "a", "Archive");
+    s.mail("Archive", "a").date = 5;
+    let p = s.pass();
+    assert_eq!(s.w.ledger.rows[&id].state, Synced, "{:?}", p.actions);
+    s.ends("Archive a", "Archive a");
+    assert!(s.w.downloads.is_empty());
+}
+
+#[test]
+fn a_move_needs_the_same_internal_date_or_the_same_bytes() {
+    // other bytes under the same Message-ID, Date and size
+    let mut s = scene();
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 1000);
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.arrive("Archive", "b");
+    s.ends("Archive b", "Archive b, INBOX a");
+    assert_eq!(s.states(), [Kept, Synced]);
+}
+
+#[test]
+fn equal_fingerprints_are_settled_by_the_bytes() {
+    let mut s = scene();
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 1000);
+    let a = s.had(Synced, "INBOX", "a");
+    let b = s.had(Synced, "INBOX", "b");
+    s.file("INBOX", "b").flags = flags("todo");
+    s.w.server.get_mut(&folder("INBOX")).unwrap().mails.clear();
+    s.arrive("Archive", "b");
+    s.arrive("Archive", "a");
+    s.ends("Archive a, Archive b", "Archive a, Archive b");
+    assert!(s.w.downloads.is_empty());
+    assert_eq!(s.mail("Archive", "b").flags, flags("todo"));
+    for (id, name) in [(a, "a"), (b, "b")] {
+        let cid = s.cid(name);
+        let row = s.row(id).clone();
+        assert_eq!(s.w.mail(row.folder, row.uid).unwrap().cid, cid);
+    }
+}
+
+#[test]
+fn equal_copies_pair_by_number() {
+    let mut s = scene();
+    for _ in 0..3 {
+        s.had(Synced, "INBOX", "a");
+    }
+    s.expunge("INBOX", "a");
+    s.epoch("INBOX");
+    s.ends("INBOX a, INBOX a", "INBOX a, INBOX a, INBOX a");
+    let mut states = s.states();
+    states.sort();
+    assert_eq!(states, [Synced, Synced, Kept]);
+    assert!(s.w.downloads.is_empty());
+}
+
+#[test]
+fn equal_copies_are_told_apart_by_internal_date() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "Archive", "a");
+    s.file("INBOX", "a").flags = flags("todo");
+    // round and about: neither the folder nor the order says which is which
+    let first = s.expunge("INBOX", "a");
+    s.move_there("Archive", "a", "Junk");
+    s.w.put_mail(&folder("Archive"), first);
+    s.ends("Archive a, Junk a", "Archive a, Junk a");
+    assert_eq!(s.mail("Archive", "a").flags, flags("todo"));
+    assert_eq!(s.mail("Junk", "a").flags, flags(""));
+}
+
+#[test]
+fn without_a_message_id_the_bytes_decide() {
+    let mut s = scene();
+    s.bytes("a", "", "", 1000);
+    s.bytes("b", "", "", 1000);
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "INBOX", "b");
+    s.epoch("INBOX");
+    s.move_there("INBOX", "a", "Archive");
+    s.ends("Archive a, INBOX b", "Archive a, INBOX b");
+    assert!(s.w.downloads.is_empty());
+}
+
+#[test]
+fn where_sizes_lie_the_bytes_decide() {
+    let mut s = scene();
+    s.w.sizes_lie = true;
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 2000);
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.arrive("INBOX", "b");
+    s.epoch("INBOX");
+    s.ends("INBOX b", "INBOX a, INBOX b");
+    assert_eq!(s.states(), [Kept, Synced]);
+}
+
+#[test]
+fn a_new_uidvalidity_changes_nothing() {
+    for mut s in [scene(), mirror()] {
+        s.had(Synced, "INBOX", "a");
+        s.had(Kept, "INBOX", "b");
+        s.had(Absent, "INBOX", "c");
+        s.epoch("INBOX");
+        s.ends("INBOX a, INBOX c", "INBOX a, INBOX b");
+        assert_eq!(s.states(), [Synced, Kept, Absent]);
+        assert!(s.w.downloads.is_empty());
+        assert_eq!(s.w.asked, 0);
+    }
+}
+
+#[test]
+fn a_new_uidvalidity_proves_no_deletion() {
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.epoch("INBOX");
+    s.ends("", "INBOX a");
+    assert_eq!(s.states(), [Kept]);
+}
+
+#[test]
+fn what_is_absent_stays_absent_beside_an_equal_kept_one() {
+    let mut s = scene();
+    s.had(Kept, "INBOX", "a");
+    s.had(Absent, "INBOX", "a");
+    s.remove("INBOX", "a");
+    s.epoch("INBOX");
+    s.ends("INBOX a", "");
+    assert_eq!(s.states(), [Absent]);
+}
+
+#[test]
+fn an_edited_draft_is_not_the_draft() {
+    let mut s = scene();
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 1000);
+    s.had(Synced, "Drafts", "a");
+    s.remove("Drafts", "a");
+    s.put("Drafts", "b");
+    s.ends("Drafts b, Trash a", "Drafts b, Trash a");
+}
+
+#[test]
+fn a_draft_edited_there_is_not_the_draft() {
+    let mut s = scene();
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 1000);
+    s.had(Synced, "Drafts", "a");
+    let date = s.expunge("Drafts", "a").date;
+    s.arrive("Drafts", "b").date = date;
+    s.ends("Drafts b", "Drafts a, Drafts b");
+    assert_eq!(s.states(), [Kept, Synced]);
+}
+
+#[test]
+fn a_draft_that_a_reader_touched_is_another_draft() {
+    let mut s = scene();
+    s.had(Synced, "Drafts", "a");
+    s.remove("Drafts", "a");
+    s.put("Drafts", "a'");
+    s.ends("Drafts a', Trash a", "Drafts a', Trash a");
+}
+
+#[test]
+fn sent_but_not_noted() {
+    // the process was killed between APPEND and its row, and the intent is lost too
+    let mut s = scene();
+    s.put("INBOX", "a");
+    s.arrive("INBOX", "a");
+    s.ends("INBOX a", "INBOX a");
+    assert!(s.w.downloads.is_empty());
+}
+
+#[test]
+fn fetched_but_not_noted() {
+    let mut s = scene();
+    s.arrive("INBOX", "a");
+    s.put_ours("INBOX", "a");
+    s.ends("INBOX a", "INBOX a");
+    assert!(s.w.downloads.is_empty());
+}
+
+#[test]
+fn pairing_without_a_base_unites_flags_but_for_deleted() {
+    let mut s = scene();
+    s.w.lose_ledger();
+    s.arrive("INBOX", "a").flags = flags("\\Seen");
+    s.put_ours("INBOX", "a");
+    s.file("INBOX", "a").flags = flags("todo \\Deleted");
+    s.ends("INBOX a", "INBOX a");
+    assert_eq!(s.mail("INBOX", "a").flags, flags("\\Seen todo"));
+    assert_eq!(s.file("INBOX", "a").flags, flags("\\Seen todo"));
+}

@@ -1,0 +1,375 @@
+//! The decision table, row by row.
+
+use super::*;
+
+#[test]
+fn there_and_there_merges_flags() {
+    let mut s = scene();
+    let id = s.had(Synced, "INBOX", "a");
+    s.row(id).agreed = flags("\\Flagged");
+    s.mail("INBOX", "a").flags = flags("\\Flagged \\Seen");
+    s.file("INBOX", "a").flags = flags("todo");
+    s.ends("INBOX a", "INBOX a");
+    assert_eq!(s.mail("INBOX", "a").flags, flags("\\Seen todo"));
+    assert_eq!(s.file("INBOX", "a").flags, flags("\\Seen todo"));
+}
+
+#[test]
+fn moved_there_the_file_follows() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.move_there("INBOX", "a", "Archive");
+    s.ends("Archive a", "Archive a");
+    assert!(s.w.downloads.is_empty());
+    assert_eq!(s.w.asked, 0);
+}
+
+#[test]
+fn gone_there_is_kept_under_keep() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.ends("", "INBOX a");
+    assert_eq!(s.states(), [Kept]);
+}
+
+#[test]
+fn gone_there_goes_here_under_mirror() {
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.ends("", "");
+}
+
+#[test]
+fn a_label_taken_off_takes_the_file_with_it() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "Archive", "a");
+    s.expunge("INBOX", "a");
+    s.ends("Archive a", "Archive a");
+}
+
+#[test]
+fn the_same_bytes_in_trash_or_junk_are_no_reason_to_unlink() {
+    for at in ["Trash", "Junk"] {
+        let mut s = scene();
+        s.had(Synced, "INBOX", "a");
+        s.had(Synced, at, "a");
+        s.expunge("INBOX", "a");
+        s.ends(&format!("{at} a"), &format!("INBOX a, {at} a"));
+    }
+}
+
+#[test]
+fn the_same_bytes_in_a_folder_that_mirrors_are_no_reason_to_unlink() {
+    let mut s = scene();
+    s.rule("Archive", Some(RemoteDelete::Mirror), None);
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "Archive", "a");
+    s.expunge("INBOX", "a");
+    s.ends("Archive a", "Archive a, INBOX a");
+}
+
+#[test]
+fn the_same_bytes_must_be_known_to_be_the_same_and_be_on_both_sides() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    let twin = s.had(Synced, "Archive", "a");
+    s.row(twin).exact = false;
+    s.expunge("INBOX", "a");
+    s.ends("Archive a", "Archive a, INBOX a");
+    for (state, there, here) in [(Kept, "", "Archive a, INBOX a"), (Absent, "Archive a", "INBOX a")]
+    {
+        let mut s = scene();
+        s.had(Synced, "INBOX", "a");
+        s.had(state, "Archive", "a");
+        s.expunge("INBOX", "a");
+        s.ends(there, here);
+    }
+}
+
+#[test]
+fn moved_here_is_moved_there() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.move_here("INBOX", "a", "Archive");
+    let actions = s.pass().actions;
+    assert!(matches!(actions.as_slice(), [Action::MoveThere { .. }]), "{actions:?}");
+    s.ends("Archive a", "Archive a");
+}
+
+#[test]
+fn moved_here_by_a_reader_that_writes_headers_is_moved_there() {
+    let mut s = scene();
+    let id = s.had(Synced, "INBOX", "a");
+    s.remove("INBOX", "a");
+    s.put("Archive", "a'");
+    s.ends("Archive a", "Archive a'");
+    assert!(!s.row(id).exact);
+}
+
+#[test]
+fn an_equal_name_with_other_bytes_is_no_move() {
+    let mut s = mirror();
+    let id = s.had(Synced, "INBOX", "a");
+    let base = s.row(id).place.clone().unwrap().file.base;
+    s.remove("INBOX", "a");
+    let (cid, ghost) = (s.cid("b"), s.w.fresh());
+    s.w.put_file(&folder("Archive"), base, File { cid, flags: flags(""), date: 7, ghost });
+    // a name of ours that no row knows came from a server once
+    s.ends("", "Archive b");
+}
+
+#[test]
+fn gone_here_under_each_policy() {
+    for (policy, there, here, states) in [
+        (LocalDelete::Mirror, "", "", vec![]),
+        (LocalDelete::Trash, "Trash a", "Trash a", vec![Synced]),
+        (LocalDelete::Keep, "INBOX a", "", vec![Absent]),
+    ] {
+        let mut s = scene();
+        s.policy.local_delete = policy;
+        s.had(Synced, "INBOX", "a");
+        s.remove("INBOX", "a");
+        s.ends(there, here);
+        assert_eq!(s.states(), states);
+    }
+}
+
+#[test]
+fn gone_on_both_sides_is_forgotten() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.remove("INBOX", "a");
+    s.ends("", "");
+    assert_eq!(s.states(), []);
+}
+
+#[test]
+fn new_there_is_downloaded_once() {
+    let mut s = scene();
+    s.arrive("INBOX", "a").flags = flags("\\Seen");
+    s.ends("INBOX a", "INBOX a");
+    assert_eq!(s.w.downloads.len(), 1);
+    assert_eq!(s.file("INBOX", "a").flags, flags("\\Seen"));
+}
+
+#[test]
+fn new_there_and_nothing_to_pair_with_is_one_stream() {
+    let mut s = scene();
+    s.w.streams = true;
+    s.had(Synced, "INBOX", "x");
+    for n in ["a", "b", "c"] {
+        s.arrive("INBOX", n);
+    }
+    let actions = s.pass().actions;
+    assert!(matches!(actions.as_slice(), [Action::Pull { .. }]), "{actions:?}");
+    s.ends("INBOX a, INBOX b, INBOX c, INBOX x", "INBOX a, INBOX b, INBOX c, INBOX x");
+}
+
+#[test]
+fn new_there_is_linked_where_the_server_says_that_it_is_here() {
+    let mut s = scene();
+    let id = s.had(Synced, "INBOX", "a");
+    s.row(id).identity.server_id = Some(ServerId("x".into()));
+    s.arrive("Archive", "a").server_id = Some(ServerId("x".into()));
+    let actions = s.pass().actions;
+    assert!(matches!(actions.as_slice(), [Action::Link { from, .. }] if *from == id));
+    s.ends("Archive a, INBOX a", "Archive a, INBOX a");
+}
+
+#[test]
+fn new_here_is_uploaded() {
+    let mut s = scene();
+    s.put("INBOX", "a");
+    s.file("INBOX", "a").flags = flags("\\Seen");
+    s.ends("INBOX a", "INBOX a");
+    assert_eq!(s.mail("INBOX", "a").flags, flags("\\Seen"));
+}
+
+#[test]
+fn new_here_with_a_name_of_ours_never_is() {
+    let mut s = scene();
+    s.put_ours("INBOX", "a");
+    s.ends("", "INBOX a");
+    assert_eq!(s.states(), [Kept]);
+}
+
+#[test]
+fn new_here_stays_here_without_upload() {
+    let mut s = scene();
+    s.policy.upload = false;
+    s.had(Synced, "INBOX", "b");
+    s.put("INBOX", "a");
+    s.put("Archive", "b"); // a copy, too
+    s.ends("INBOX b", "Archive b, INBOX a, INBOX b");
+    assert_eq!(s.states(), [Synced, Kept, Kept]);
+}
+
+#[test]
+fn a_copy_made_here_is_copied_there() {
+    for copy in ["a", "a'"] {
+        let mut s = scene();
+        s.had(Synced, "INBOX", "a");
+        s.put("Archive", copy);
+        let actions = s.pass().actions;
+        assert!(matches!(actions.as_slice(), [Action::CopyThere { .. }]), "{actions:?}");
+        s.ends("Archive a, INBOX a", &format!("Archive {copy}, INBOX a"));
+    }
+}
+
+#[test]
+fn a_copy_with_the_original_s_name_is_a_copy() {
+    let mut s = scene();
+    let id = s.had(Synced, "INBOX", "a");
+    let base = s.row(id).place.clone().unwrap().file.base;
+    let file = File { ghost: s.w.fresh(), ..s.file("INBOX", "a").clone() };
+    s.w.put_file(&folder("Archive"), base, file);
+    s.ends("Archive a, INBOX a", "Archive a, INBOX a");
+}
+
+#[test]
+fn equal_bytes_with_a_name_of_ours_are_no_copy() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.put_ours("Archive", "a");
+    s.ends("INBOX a", "Archive a, INBOX a");
+    assert_eq!(s.states(), [Synced, Kept]);
+}
+
+#[test]
+fn new_there_that_was_kept_is_synced_again() {
+    for at in ["INBOX", "Archive"] {
+        let mut s = scene();
+        s.had(Kept, "INBOX", "a");
+        s.arrive(at, "a");
+        s.ends(&format!("{at} a"), &format!("{at} a"));
+        assert_eq!(s.states(), [Synced]);
+        assert!(s.w.downloads.is_empty());
+    }
+}
+
+#[test]
+fn moved_on_both_sides_to_the_same_folder() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.move_there("INBOX", "a", "Archive");
+    s.move_here("INBOX", "a", "Archive");
+    s.ends("Archive a", "Archive a");
+    assert!(s.w.downloads.is_empty());
+}
+
+#[test]
+fn moved_on_both_sides_the_local_place_wins() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.move_there("INBOX", "a", "Junk");
+    s.move_here("INBOX", "a", "Archive");
+    s.ends("Archive a", "Archive a");
+    assert!(s.w.downloads.is_empty());
+}
+
+#[test]
+fn a_file_that_was_only_renamed_follows_the_server() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.move_there("INBOX", "a", "Archive");
+    s.move_here("INBOX", "a", "INBOX");
+    s.ends("Archive a", "Archive a");
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.move_here("INBOX", "a", "INBOX");
+    s.ends("", "");
+}
+
+#[test]
+fn gone_there_and_moved_here_is_kept_and_never_sent() {
+    for mut s in [scene(), mirror()] {
+        s.had(Synced, "INBOX", "a");
+        s.expunge("INBOX", "a");
+        s.move_here("INBOX", "a", "Archive");
+        s.ends("", "Archive a");
+        assert_eq!(s.states(), [Kept]);
+    }
+}
+
+#[test]
+fn moved_there_and_deleted_here_is_there_again() {
+    for policy in [LocalDelete::Trash, LocalDelete::Mirror] {
+        let mut s = scene();
+        s.policy.local_delete = policy;
+        s.had(Synced, "INBOX", "a");
+        s.move_there("INBOX", "a", "Archive");
+        s.remove("INBOX", "a");
+        s.ends("Archive a", "Archive a");
+    }
+}
+
+#[test]
+fn moved_there_and_deleted_here_stays_absent_under_keep() {
+    let mut s = scene();
+    s.policy.local_delete = LocalDelete::Keep;
+    s.had(Synced, "INBOX", "a");
+    s.move_there("INBOX", "a", "Archive");
+    s.remove("INBOX", "a");
+    s.ends("Archive a", "");
+    assert_eq!(s.states(), [Absent]);
+}
+
+#[test]
+fn a_save_in_two_steps_is_a_move() {
+    for policy in [LocalDelete::Trash, LocalDelete::Mirror, LocalDelete::Keep] {
+        let mut s = scene();
+        s.policy.local_delete = policy;
+        s.had(Synced, "INBOX", "a");
+        s.put("Archive", "a");
+        s.ends("Archive a, INBOX a", "Archive a, INBOX a");
+        s.remove("INBOX", "a");
+        s.ends("Archive a", "Archive a");
+    }
+}
+
+#[test]
+fn a_save_in_two_steps_needs_its_copy() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.put("Archive", "a");
+    s.ends("Archive a, INBOX a", "Archive a, INBOX a");
+    s.remove("INBOX", "a");
+    s.remove("Archive", "a");
+    s.ends("Trash a, Trash a", "Trash a, Trash a");
+}
+
+#[test]
+fn kept_files_move_and_are_copied_as_kept() {
+    let mut s = scene();
+    s.had(Kept, "INBOX", "a");
+    s.had(Kept, "INBOX", "b");
+    s.move_here("INBOX", "a", "Archive");
+    s.put("Archive", "b");
+    s.ends("", "Archive a, Archive b, INBOX b");
+    assert_eq!(s.states(), [Kept, Kept, Kept]);
+}
+
+#[test]
+fn a_kept_file_deleted_here_is_forgotten() {
+    let mut s = scene();
+    s.had(Kept, "INBOX", "a");
+    s.remove("INBOX", "a");
+    s.ends("", "");
+    assert_eq!(s.states(), []);
+}
+
+#[test]
+fn an_absent_message_put_back_is_synced() {
+    for at in ["INBOX", "Archive"] {
+        let mut s = scene();
+        s.had(Absent, "INBOX", "a");
+        s.put(at, "a");
+        s.ends(&format!("{at} a"), &format!("{at} a"));
+        assert_eq!(s.states(), [Synced]);
+    }
+}

@@ -1,0 +1,57 @@
+//! What a move to `\Trash` takes along, and deletions where there is none.
+
+use super::*;
+
+#[test]
+fn what_keep_brought_to_the_trash_stays_when_it_is_purged() {
+    let mut s = scene();
+    s.rule("\\Trash", Some(RemoteDelete::Mirror), None);
+    s.had(Synced, "INBOX", "a");
+    s.move_there("INBOX", "a", "Trash");
+    s.ends("Trash a", "Trash a");
+    s.expunge("Trash", "a");
+    s.ends("", "Trash a");
+}
+
+#[test]
+fn what_mirror_brought_goes_if_the_trash_mirrors() {
+    let mut s = scene();
+    s.rule("\\Trash", Some(RemoteDelete::Mirror), None);
+    s.rule("INBOX", Some(RemoteDelete::Mirror), None);
+    s.had(Synced, "INBOX", "a");
+    s.move_there("INBOX", "a", "Trash");
+    s.ends("Trash a", "Trash a");
+    s.expunge("Trash", "a");
+    s.ends("", "");
+}
+
+#[test]
+fn what_was_deleted_here_takes_the_keep_along_too() {
+    let mut s = scene();
+    s.rule("\\Trash", Some(RemoteDelete::Mirror), None);
+    s.had(Synced, "INBOX", "a");
+    s.remove("INBOX", "a");
+    s.ends("Trash a", "Trash a");
+    s.expunge("Trash", "a");
+    s.ends("", "Trash a");
+}
+
+#[test]
+fn removed_from_the_trash_is_expunged() {
+    let mut s = scene();
+    s.had(Synced, "Trash", "a");
+    s.remove("Trash", "a");
+    s.ends("", "");
+}
+
+#[test]
+fn no_trash_holds() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.w.server.get_mut(&folder("Trash")).unwrap().special = None;
+    s.remove("INBOX", "a");
+    let p = s.ends("INBOX a", "");
+    assert!(matches!(p.held.as_slice(), [h] if h.kind == HeldKind::NoTrash));
+    s.policy.trash = Some(folder("Trash"));
+    s.ends("Trash a", "Trash a");
+}
