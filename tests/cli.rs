@@ -292,10 +292,10 @@ fn status_tells_of_folders_and_holds() {
       error: one folder failed
       FOLDER      MESSAGES  KEPT  PENDING  HELD  PUSH
       Lists/rust         0     1        0     1  idle
-      hold 1: 1 deletion on the server in Lists/rust, since 2023-11-14 22:13:20
+      hold 1: 1 message gone from the server in Lists/rust, since 2023-11-14 22:13:20
         25 of 30 messages were deleted within a day
-        mailkeep --config c.toml approve work 1    deletes the messages there too
-        mailkeep --config c.toml reject work 1     fetches the messages again
+        mailkeep --config c.toml approve work 1    deletes the files here too
+        mailkeep --config c.toml reject work 1     leaves the files here, as kept
     "##);
     let r = w.run(&["status", "--json"]);
     insta::assert_snapshot!(r.out, @r##"
