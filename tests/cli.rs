@@ -388,8 +388,8 @@ fn a_decision_is_noted_and_told() {
     assert_eq!(holds()[0].state, HoldState::Open);
 
     let r = w.run(&["approve", "work", "1"]);
-    let told = "work: hold 1 (1 deletion on the server) is approved; the next sync deletes the \
-                messages there too\n";
+    let told = "work: hold 1 (1 message gone from the server) is approved; the next sync deletes the \
+                files here too\n";
     assert_eq!((r.status, r.out.as_str(), r.err.as_str()), (0, "", told));
     assert_eq!(holds()[0].state, HoldState::Approved);
     let r = w.run(&["reject", "work", "1"]);
