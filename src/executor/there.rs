@@ -2,6 +2,7 @@
 //! destroyed there, the messages are compared with the rows once more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 
 use super::joins::{keeps, take_file};
 use super::{by_folder, journal};
@@ -10,7 +11,7 @@ use crate::account::pass::Pass;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::imap::{CopyUid, Expunged};
 use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
-use crate::maildir::{self, place_path};
+use crate::maildir::place_path;
 use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags, Uid, UidSet};
 use crate::reconcile::{FileId, LocalFile, Presence, Trees};
 
@@ -314,10 +315,7 @@ pub async fn copy_messages(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileI
         let (Some(f), Some(row)) = (trees.files.get(file), p.ledger.with(|l| l.row(*of))?) else {
             continue;
         };
-        // a file that was seen here and there may have been moved in between: is it a copy?
-        let dir = p.folder(row.folder)?.dir.clone();
-        let original = row.place.as_ref().map(|at| maildir::stat(&place_path(&dir, at)));
-        if row.on_server() && matches!(original, Some(Ok(_))) {
+        if row.on_server() && is_second_file(p, &row, *file)? {
             groups.entry((row.folder, f.folder)).or_default().push((row, *file));
         } else {
             p.look_again = true;
@@ -337,6 +335,16 @@ pub async fn copy_messages(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileI
         }
     }
     Ok(())
+}
+
+/// Whether the file is another one than the row's own, which is still there. A message that a reader
+/// moves to and fro is seen in two folders, and is one file all the same.
+fn is_second_file(p: &Pass<'_>, row: &Row, file: FileId) -> Result<bool> {
+    let Some(at) = &row.place else { return Ok(false) };
+    let path = place_path(&p.folder(row.folder)?.dir, at);
+    let Ok(own) = std::fs::symlink_metadata(path) else { return Ok(false) };
+    let same = p.stats.get(&file).is_some_and(|s| (s.dev, s.ino) == (own.dev(), own.ino()));
+    Ok(!same || own.nlink() > 1)
 }
 
 async fn copy_group(
