@@ -81,9 +81,9 @@ impl Ledger {
 impl View {
     /// Writes a copy of the whole ledger, as it stands, to a path where no file is yet.
     pub fn copy_to(&self, path: &Path) -> Result<()> {
-        use std::os::unix::ffi::OsStrExt;
+        let name = path.to_string_lossy();
         self.run(|c| {
-            c.execute("VACUUM INTO ?1", [path.as_os_str().as_bytes()])?;
+            c.execute("VACUUM INTO ?1", [name.as_ref()])?;
             Ok(())
         })
     }
