@@ -27,6 +27,7 @@ pub(super) async fn identify(
         }
     }
     p.stats.clear();
+    let mut bases: BTreeMap<(FolderId, BaseName), FileId> = BTreeMap::new();
     for (folder, places) in extra {
         for place in places {
             let path = place_path(&p.folder(folder)?.dir, &place);
@@ -39,7 +40,7 @@ pub(super) async fn identify(
                 Err(e) => Err(e),
             };
             let read = match read {
-                Ok((id, file, stat)) => match doubled(p, folder, &file) {
+                Ok((id, file, stat)) => match doubled(p, folder, &file, &bases) {
                     Ok(true) => continue,
                     Ok(false) => Ok((id, file, stat)),
                     Err(e) => Err(e),
@@ -49,6 +50,7 @@ pub(super) async fn identify(
             match read {
                 Ok((id, file, stat)) => {
                     let id = id.unwrap_or_else(|| p.number_file());
+                    bases.insert((folder, file.place.file.base.clone()), id);
                     p.files.insert(id, file);
                     p.stats.insert(id, stat);
                 }
@@ -95,7 +97,12 @@ async fn one(p: &Pass<'_>, folder: FolderId, place: &Place) -> Result<(LocalFile
 
 /// A second file of a row's base name. Equal bytes are one message: flags are united, and the extra
 /// file goes, with a row in the journal. Otherwise it gets a name of its own.
-fn doubled(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<bool> {
+fn doubled(
+    p: &mut Pass<'_>,
+    folder: FolderId,
+    file: &LocalFile,
+    bases: &BTreeMap<(FolderId, BaseName), FileId>,
+) -> Result<bool> {
     let base = &file.place.file.base;
     let mut twin: Option<(Option<Row>, Place, Identity)> = None;
     if let Some(row) = p.ledger.with(|l| l.row_at(folder, base))?
@@ -115,7 +122,7 @@ fn doubled(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<bool>
         }
     }
     if twin.is_none() {
-        let other = p.files.values().find(|f| f.folder == folder && f.place.file.base == *base);
+        let other = bases.get(&(folder, base.clone())).and_then(|id| p.files.get(id));
         twin = other.map(|f| (None, f.place.clone(), f.identity.clone()));
     }
     let Some((row, place, identity)) = twin else { return Ok(false) };
