@@ -1,5 +1,6 @@
 //! Killed, cut off, started twice: the end is that of an undisturbed run.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use crate::common::dovecot::Mode;
@@ -171,6 +172,32 @@ fn cut_before_and_after_a_command_that_changes() {
             assert_eq!(world.remote("INBOX").len(), 19, "{mode:?}, {on}");
             assert_eq!(world.remote("Work").len(), 15, "{mode:?}, {on}: each once");
             world.assert_same();
+        }
+    }
+}
+
+/// The file may be anywhere by the time we find out what the server did.
+#[test]
+fn moved_here_after_a_command_that_was_cut() {
+    for mode in Mode::ALL {
+        for on in ["APPEND", "COPY"] {
+            let world = World::synced(Dovecot::in_mode(mode));
+            let file = match on {
+                "APPEND" => deliver(&world.mk.folder("INBOX"), &world.mint.letter(1000)),
+                _ => maildir::mutt_copy(&world.local("Work")[0], &world.mk.folder("INBOX")),
+            };
+            let cut_on = Some(on.to_owned());
+            world.proxy.set(Faults { cut_on, cut_answer: true, ..Faults::default() });
+            println!("{mode:?}, cut on {on}: {}", world.mk.sync().text());
+            let inode = std::fs::metadata(&file).unwrap().ino();
+            let here = world.local("INBOX");
+            let moved = here.iter().find(|m| m.inode == inode).expect("still here");
+            maildir::move_file(moved, &world.mk.folder("Lists/rust"));
+            finish(&world);
+            let count = |f| world.remote(f).len();
+            let all = [count("INBOX"), count("Work"), count("Lists/rust")];
+            assert_eq!(all, [20, 12, 9], "{mode:?}, {on}");
+            assert!(world.inodes("Lists/rust").contains(&inode));
         }
     }
 }
