@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
-use super::joins::{keeps, take_file};
+use super::joins::{keeps_in, take_file, unite};
 use super::{by_folder, journal};
 use crate::account::observe_pending;
 use crate::account::pass::Pass;
@@ -86,7 +86,7 @@ async fn proven(p: &mut Pass<'_>, folder: FolderId, rows: Vec<Row>) -> Result<Ve
     let mut out = Vec::new();
     let mut wrong = 0;
     for row in rows {
-        let Some(s) = row.uid.and_then(|uid| found.get(&uid)) else {
+        let Some(s) = row.uid.and_then(|u| found.get(&u)) else {
             p.look_again = true; // gone meanwhile
             continue;
         };
@@ -242,8 +242,11 @@ async fn move_group(
         new.state = State::Synced;
         new.folder = to;
         new.uid = Some(uid);
-        new.keeps = p.trash() == Some(to) && keeps(p, from);
+        new.keeps = keeps_in(p, &row, to);
         take_file(&mut new, f);
+        if row.state == State::Pending {
+            unite(&mut new);
+        }
         updates.push(new);
     }
     p.report.moved += updates.len() as u64;
@@ -389,6 +392,7 @@ async fn copy_group(
         copy.uid = Some(uid);
         copy.agreed = row.remote.clone();
         copy.copy_of = Some(row.id);
+        copy.keeps = keeps_in(p, &row, to);
         copy.identity.server_id = None;
         take_file(&mut copy, f);
         copy.exact = row.exact && f.identity.content == row.identity.content;
@@ -541,7 +545,6 @@ async fn trash_group(
     let mut stays = Vec::new();
     let mut gone = Vec::new();
     let mut entries = Vec::new();
-    let keep = keeps(p, from);
     for row in rows {
         let new = match &known {
             Some(pairs) => match row.uid.and_then(|u| pairs.get(&u).copied()) {
@@ -560,7 +563,7 @@ async fn trash_group(
         if let Some(uid) = new {
             // fetched again, into the Trash here
             let mut a = observe_pending(to, uid, row.remote.clone(), row.identity.clone());
-            a.keeps = keep;
+            a.keeps = keeps_in(p, &row, to);
             arrivals.push(a);
         } else {
             p.look_again = true;

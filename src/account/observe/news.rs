@@ -196,8 +196,8 @@ pub async fn contents(p: &mut Pass<'_>, trees: &Trees, wants: &BTreeSet<RowId>) 
         }
         let mut known = Vec::new();
         for row in rows {
-            match row.uid.and_then(|u| sink.known.get(&u)) {
-                Some(d) => known.push((row.id, d.clone())),
+            match row.uid.and_then(|u| sink.known.remove(&u)) {
+                Some(d) => known.push((row.id, d)),
                 None => {
                     // gone meanwhile, or not to be had: it waits for the next pass
                     p.unfetchable.insert(row.id);
