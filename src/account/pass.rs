@@ -440,7 +440,11 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
         if executor::unlinks(&decision.actions) && observe::server_moved_on(p).await? {
             // what vanished there may have arrived elsewhere since
             p.look_again = true;
-            executor::spare_unlinks(&mut decision.actions);
+            for folder in executor::spare_unlinks(&trees, &mut decision.actions) {
+                let why = "mail arrived on the server meanwhile; nothing is removed here before \
+                           it was looked at";
+                *p.waiting.entry((folder, why.into())).or_default() += 1;
+            }
             if decision.actions.is_empty() {
                 break;
             }
