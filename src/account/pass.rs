@@ -185,6 +185,8 @@ pub struct Pass<'a> {
     pub files: BTreeMap<FileId, LocalFile>,
     /// Their stat when they were read.
     pub stats: BTreeMap<FileId, crate::maildir::FileStat>,
+    /// Their stamp before that, where it proves something.
+    pub stamps: BTreeMap<FileId, Vec<u8>>,
     /// The next file number.
     pub next_file: u32,
     /// Whether each side was observed completely.
