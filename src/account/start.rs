@@ -176,6 +176,7 @@ async fn locked(
         missing: BTreeSet::new(),
         files: BTreeMap::new(),
         stats: BTreeMap::new(),
+        stamps: BTreeMap::new(),
         next_file: 0,
         remote_complete: false,
         local_complete: false,
