@@ -10,11 +10,16 @@ use mailkeep::{Kind, Scope};
 use crate::common::process::wait_for;
 use crate::common::scripted::{Script, Scripted, Step, send};
 use crate::common::server::Server;
-use crate::common::{Courier, Cyrus, Dovecot, Mint, Options};
+use crate::common::{Courier, Cyrus, Dovecot, Letter, Mint, Options};
 use crate::tools::*;
 
 fn name(s: &str) -> FolderName {
     FolderName::from_text(s).unwrap()
+}
+
+/// A letter without flags.
+fn plain() -> Letter {
+    Letter { flags: Default::default(), ..Mint::new(1).letter(1) }
 }
 
 /// These folders, all mirrored, spelled as they are.
@@ -90,9 +95,9 @@ fn methods(push: &Push) -> BTreeMap<String, Method> {
 #[test]
 fn dovecot_notifies_of_all_folders_on_one_connection() {
     let server = Dovecot::start();
-    let letter = Mint::new(1).letter(1);
-    server.imap().create("Work/Zürich & Bern");
+    let letter = plain();
     let zurich = "Work/Zürich & Bern";
+    server.imap().create(zurich);
     run(async {
         let wanted = listed(server.port(), &["INBOX"], 2).await;
         let mut push = start(server.port(), &wanted).await;
@@ -119,7 +124,7 @@ fn dovecot_notifies_of_all_folders_on_one_connection() {
 #[test]
 fn folders_that_are_not_mirrored_are_not_told_of() {
     let server = Dovecot::start();
-    let letter = Mint::new(1).letter(1);
+    let letter = plain();
     run(async {
         let mut wanted = listed(server.port(), &[], 1).await;
         for f in &mut wanted.folders {
@@ -145,7 +150,7 @@ fn without_notify_dovecot_idles_in_the_folders_that_matter() {
     let capability = "IMAP4rev1 SASL-IR ENABLE IDLE LITERAL+ NAMESPACE UIDPLUS MOVE CONDSTORE";
     let server =
         Dovecot::with(Options { capability: Some(capability.into()), ..Options::default() });
-    let letter = Mint::new(1).letter(1);
+    let letter = plain();
     run(async {
         let wanted = listed(server.port(), &["INBOX", "gone", "Sent", "Trash"], 2).await;
         let mut push = start(server.port(), &wanted).await;
@@ -170,7 +175,7 @@ fn without_notify_dovecot_idles_in_the_folders_that_matter() {
 
 /// Cyrus and Courier have no NOTIFY as they are set up here.
 fn idles_on(server: &dyn Server, method: Method) {
-    let letter = Mint::new(1).letter(1);
+    let letter = plain();
     run(async {
         let wanted = listed(server.port(), &["INBOX"], 1).await;
         let pace = Pace { renew: Duration::from_millis(300), answer: Duration::from_secs(20) };

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::super::names::decode;
 use super::{Hint, Said, Watched};
 use crate::error::{Error, Result};
 use crate::model::FolderName;
@@ -105,7 +106,12 @@ impl Heard {
 fn names(folders: &[Watched]) -> BTreeMap<Vec<u8>, Option<FolderName>> {
     let name = |f: &Watched| f.mirrored.then(|| f.name.clone());
     let wire = |f: &Watched| if f.name.is_inbox() { b"INBOX".to_vec() } else { f.wire.clone() };
-    folders.iter().map(|f| (wire(f), name(f))).collect()
+    let mut names: BTreeMap<_, _> = folders.iter().map(|f| (wire(f), name(f))).collect();
+    for f in folders {
+        // Dovecot spells them so under NOTIFY (see `quirks`)
+        names.entry(decode(&f.wire).into_bytes()).or_insert_with(|| name(f));
+    }
+    names
 }
 
 #[cfg(test)]
@@ -120,6 +126,20 @@ mod tests {
 
     fn said(n: u32) -> Said {
         Said { messages: Some(n), ..Said::default() }
+    }
+
+    #[test]
+    fn names_are_known_in_utf_8_too() {
+        let (grüße, other) = (FolderName::from_text("Grüße").unwrap(), watched("a", false));
+        let wire = b"Gr&APwA3w-e".to_vec();
+        let folder = Watched { name: grüße.clone(), wire, personal: true, mirrored: true };
+        let heard = Heard::new(&[folder, other]);
+        assert_eq!(heard.take().unwrap(), Some(Hint::Everything));
+        for spelling in ["Gr&APwA3w-e", "Grüße"] {
+            heard.spelled(spelling.as_bytes(), said(1));
+            let told = BTreeMap::from([(grüße.clone(), said(1))]);
+            assert_eq!(heard.take().unwrap(), Some(Hint::Folders(told)));
+        }
     }
 
     #[test]
