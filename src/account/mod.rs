@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod clock;
 mod connect;
+mod decide;
 mod describe;
 mod holds;
 mod marker;
@@ -19,6 +20,7 @@ mod start;
 
 pub use connect::connect;
 pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
+pub use decide::{decide, find_hold};
 pub use opened::{Known, Opened};
 pub(crate) use start::log_in_as;
 pub use start::pass;
@@ -66,6 +68,9 @@ pub struct PassReport {
     pub errors: Vec<Error>,
     /// Under dry-run: what would be done, a line each.
     pub plan: Vec<String>,
+    /// Something was left for another pass: it could not be observed whole, or kept changing.
+    #[serde(skip)]
+    pub unfinished: bool,
     /// Folders in which the server had something that the ledger did not know.
     #[serde(skip)]
     pub news_in: BTreeSet<FolderName>,

@@ -92,10 +92,14 @@ impl Opened {
         self.ledger.with(f)
     }
 
-    /// Says goodbye.
+    /// Says goodbye. The lock is given back when the threads of a pass that was dropped midway have
+    /// committed what they had in hand.
     pub async fn close(mut self) {
         if let Some((session, _)) = self.kept.session.take() {
             session.logout().await;
+        }
+        while !self.ledger.is_alone() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }

@@ -33,6 +33,11 @@ impl SharedLedger {
         Self(Arc::new(Mutex::new(ledger)))
     }
 
+    /// Whether nobody else has it: no thread of a pass that was dropped is still writing.
+    pub fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Works with it. A thread that died with the ledger in hand ends the account's pass.
     pub fn with<T>(&self, f: impl FnOnce(&mut Ledger) -> Result<T>) -> Result<T> {
         let mut guard = self.0.lock().map_err(|_| {

@@ -227,6 +227,7 @@ async fn finish(mut p: Pass<'_>, done: Result<()>, kept: &mut Kept) -> Result<Pa
         let name = p.folders.get(folder).map(|f| f.rec.name.to_string()).unwrap_or_default();
         p.report.notes.push(format!("folder {name}: {n} changes wait: {why}"));
     }
+    p.report.unfinished = p.look_again || !p.remote_complete || !p.local_complete;
     let failed = p.report.errors.iter().any(|e| e.scope >= Scope::Folder);
     let whole = p.remote_complete && p.local_complete && p.options.folders.is_empty() && !failed;
     if p.first_pass && whole && !p.options.dry_run {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::io::unix::AsyncFd;
@@ -79,8 +79,9 @@ fn asleep() -> Duration {
 
 fn listen() -> std::io::Result<AsyncFd<OwnedFd>> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    // NETLINK_ROUTE is the protocol 0
     let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
-    let socket = rustix::net::socket_with(family, kind, flags, Some(netlink::ROUTE))?;
+    let socket = rustix::net::socket_with(family, kind, flags, None)?;
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
     AsyncFd::with_interest(socket, tokio::io::Interest::READABLE)
 }
