@@ -32,7 +32,7 @@ use board::Board;
 use control::Control;
 use network::{Network, Sleep};
 use notify::Manager;
-use protocol::{Reply, Request, State, Status};
+use protocol::{Reply, Request, Status};
 use worker::{Order, Wake, Worker};
 
 /// Reads the configuration again.

@@ -1,15 +1,13 @@
 //! When the machine's surroundings change: the network came, went or is another one (rtnetlink(7)),
 //! or the machine was asleep. Both only make the workers look again.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::io::unix::AsyncFd;
 
 /// Addresses and routes of IPv4 and IPv6: RTMGRP_IPV4_IFADDR, _ROUTE, RTMGRP_IPV6_IFADDR, _ROUTE.
 const GROUPS: u32 = 0x10 | 0x40 | 0x100 | 0x400;
@@ -20,7 +18,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// Hears of changes of the network.
 pub struct Network {
     /// `None`: the kernel does not say (some sandboxes); failed accounts are tried again by time.
-    socket: Option<AsyncFd<OwnedFd>>,
+    socket: Option<tokio::net::UdpSocket>,
     way_out: WayOut,
 }
 
@@ -77,32 +75,30 @@ fn asleep() -> Duration {
     time(ClockId::Boottime).saturating_sub(time(ClockId::Monotonic))
 }
 
-fn listen() -> std::io::Result<AsyncFd<OwnedFd>> {
+/// To the event loop one socket that datagrams come from is like another; it is only read from.
+fn listen() -> std::io::Result<tokio::net::UdpSocket> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     // NETLINK_ROUTE is the protocol 0
     let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
     let socket = rustix::net::socket_with(family, kind, flags, None)?;
     rustix::net::bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
-    AsyncFd::with_interest(socket, tokio::io::Interest::READABLE)
+    tokio::net::UdpSocket::from_std(UdpSocket::from(socket))
 }
 
 /// Waits for a message, and throws it and all others away.
-async fn drain(socket: &AsyncFd<OwnedFd>) -> std::io::Result<()> {
-    let mut some = false;
+async fn drain(socket: &tokio::net::UdpSocket) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
+    let lost = |e: &std::io::Error| e.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error());
+    match socket.recv(&mut buffer).await {
+        Err(e) if !lost(&e) => return Err(e),
+        // lost messages are messages
+        _ => {}
+    }
     loop {
-        let mut ready = socket.readable().await?;
-        match rustix::net::recv(socket.get_ref(), &mut buffer[..], RecvFlags::empty()) {
-            // lost messages are messages
-            Ok(_) | Err(Errno::NOBUFS) => some = true,
-            Err(Errno::AGAIN) => {
-                ready.clear_ready();
-                if some {
-                    return Ok(());
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
+        match socket.try_recv(&mut buffer) {
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if !lost(&e) => return Err(e),
+            _ => {}
         }
     }
 }
