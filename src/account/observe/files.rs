@@ -29,6 +29,7 @@ pub(super) async fn identify(
     p.stats.clear();
     for (folder, places) in extra {
         for place in places {
+            p.progress.alive();
             let path = place_path(&p.folder(folder)?.dir, &place);
             let read = match maildir::stat(&path) {
                 Ok(now) => match known.remove(&(folder, place.clone())) {
@@ -75,7 +76,8 @@ async fn one(p: &Pass<'_>, folder: FolderId, place: &Place) -> Result<(LocalFile
     let stat = maildir::stat(&path)?;
     let mtime = i64::try_from(stat.mtime_ns.div_euclid(1_000_000_000)).unwrap_or(0);
     let now = p.now();
-    if (now - SETTLES_AFTER..=now + SETTLES_AFTER).contains(&mtime) {
+    let whole = p.complete.as_ref().is_some_and(|c| c.contains(&f.rec.name, place));
+    if !whole && (now - SETTLES_AFTER..=now + SETTLES_AFTER).contains(&mtime) {
         let wait = u64::try_from(mtime + SETTLES_AFTER + 1 - now).unwrap_or(1);
         tokio::time::sleep(Duration::from_secs(wait.min(3))).await;
     }
