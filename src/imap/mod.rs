@@ -37,5 +37,5 @@ pub use list::{Listed, Listing, Status};
 pub use login::LoginSpec;
 pub use select::{Delta, Known, PermanentFlags, Selected};
 pub use session::{Noticed, Session};
-pub use store::{CopyUid, Expunged};
+pub use store::{CopyUid, Expunged, FlagChange};
 pub use wire::{Connection, Tag};
