@@ -38,6 +38,7 @@
 pub mod account;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod executor;
 pub mod imap;

@@ -81,6 +81,14 @@ pub struct Account {
     pub hooks: Hooks,
 }
 
+impl Account {
+    /// Whether nothing about it differs. Patterns are compared by their text.
+    pub fn same_as(&self, other: &Self) -> bool {
+        // what Debug shows is everything but the secret
+        self.credential == other.credential && format!("{self:?}") == format!("{other:?}")
+    }
+}
+
 /// The protocol of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {

@@ -360,6 +360,7 @@ impl Opening<'_> {
                 Kind::Connection,
                 format!("{} cannot log in {} now: {said}", self.endpoint, self.login.user),
             )
+            .by_server()
             .next("it is tried again by itself");
         }
         let e = Error::account(
@@ -378,6 +379,7 @@ impl Opening<'_> {
     fn turned_away(&self, text: &str) -> Error {
         let text = self.clean(text);
         Error::account(Kind::Connection, format!("{} hung up: {text}", self.endpoint))
+            .by_server()
             .next("it is tried again by itself; if it goes on, ask the server's operator")
     }
 

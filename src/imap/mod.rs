@@ -3,7 +3,7 @@
 //! Reading order: `frame` and `wire` (bytes in and out, bounded), `login`; `token`, `code`, `date`
 //! and `response` (bytes of one response to a typed one; pure), `names`, `capabilities`, `quirks`
 //! (pure), `bounds` (how much a server may say; pure), `session` (one command, its answers, and what came unasked), then one file for each
-//! kind of command.
+//! kind of command, and `push` on connections of its own.
 
 pub mod append;
 pub mod auth;
@@ -17,6 +17,7 @@ pub mod frame;
 pub mod list;
 pub mod login;
 pub mod names;
+pub mod push;
 pub mod quirks;
 pub mod reply;
 pub mod response;

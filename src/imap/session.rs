@@ -185,6 +185,19 @@ impl Session {
         self.command(Scope::Account, b"NOOP", |_| Ok(())).await
     }
 
+    /// Leaves the open folder, so that the session can wait for another pass: what STATUS says of an
+    /// open folder may be old (RFC 9051 6.3.11). False: this server cannot do that, so log out.
+    pub async fn rest(&mut self) -> Result<bool> {
+        if self.folder.selected {
+            if !self.caps.unselect {
+                return Ok(false);
+            }
+            self.command(Scope::Account, b"UNSELECT", |_| Ok(())).await?;
+            self.folder = Folder::default();
+        }
+        Ok(self.dead.is_none())
+    }
+
     /// Says goodbye and does not wait for the answer.
     pub async fn logout(mut self) {
         if self.dead.is_none() {
@@ -460,6 +473,7 @@ pub(super) fn protocol(what: &str) -> Error {
 fn farewell(host: &str, text: &str) -> Error {
     let said: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
     Error::account(Kind::Connection, format!("{host} ended the session: {said}"))
+        .by_server()
         .next("it is tried again by itself, later each time")
 }
 

@@ -10,8 +10,10 @@ pub mod keywords;
 pub mod layout;
 pub mod marker;
 pub mod names;
+mod ours;
 pub mod scan;
 mod tree;
+pub mod watch;
 
 pub use deliver::{Stage, Staged, discard, publish, stage_bytes};
 pub use durable::{Durability, sync_dirs};
@@ -24,3 +26,4 @@ pub use layout::Layout;
 pub use marker::{Line, Marker, MarkerLock};
 pub use scan::{DirSignature, Names, NamesDigest, Scan, Unmatched, scan, signature};
 pub use tree::Maildir;
+pub use watch::{Complete, Watcher};

@@ -79,6 +79,7 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
         if !p.folder(*id)?.selected {
             continue;
         }
+        p.progress.alive();
         match folder(p, *id, open.contains(id)) {
             Ok(found) => {
                 if !found.missing.is_empty() {
