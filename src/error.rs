@@ -91,7 +91,7 @@ pub struct Error {
     pub what: String,
     /// What the user can do about it. Empty only where nothing can be done.
     pub next: String,
-    /// Why the server refused; `None` unless `kind` is `Refused`.
+    /// Why the server refused; `None` where it did not.
     pub refusal: Option<Refusal>,
 }
 
