@@ -111,7 +111,7 @@ impl Wire {
 
     /// Whether bytes are here that nothing asked for.
     pub(super) fn speaks_unasked(&self) -> bool {
-        self.machine.outstanding() == 0 && !self.unread().is_empty()
+        self.machine.outstanding() == 0 && self.unread().len() > self.used
     }
 
     /// The next event. Sends what is queued on the way: whoever only wrote would wait for a
