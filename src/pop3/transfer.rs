@@ -73,7 +73,10 @@ impl Session {
                         break;
                     }
                     in_flight += adds;
-                    let most = next.size.map_or(UNANNOUNCED, |s| s.saturating_mul(2) + SPARE);
+                    // Nothing has a size of 0: such a server does not know.
+                    let announced = next.size.filter(|size| *size > 0);
+                    let most = announced
+                        .map_or(UNANNOUNCED, |size| size.saturating_mul(2).saturating_add(SPARE));
                     let command = format!("RETR {}", next.number);
                     self.wire.send(command.as_bytes(), Expected::Message(most));
                     to_ask.next();

@@ -314,3 +314,6 @@ impl Wire {
         self.fail(e)
     }
 }
+
+#[cfg(test)]
+mod tests;
