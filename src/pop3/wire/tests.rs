@@ -118,7 +118,7 @@ async fn a_reply_that_drips_is_given_up() {
 async fn a_long_reply_may_take_its_time() {
     let (mut wire, mut server) = pair(1 << 16);
     wire.send(b"RETR 1", Expected::Message(1 << 30));
-    both(async { while wire.event().await.unwrap() != Event::End {} }, async {
+    both(7200, async { while wire.event().await.unwrap() != Event::End {} }, async {
         server.write_all(b"+OK\r\n").await.unwrap();
         // an hour at 1,000 bytes a second
         for _ in 0..72 {
