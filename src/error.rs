@@ -3,8 +3,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// How far a failure reaches. The level that owns the scope reports it and goes on with the rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Scope {
     /// One message: the others of its folder are done.
     Message,
@@ -17,7 +19,7 @@ pub enum Scope {
 }
 
 /// What kind of failure it is, where the caller's next move depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The server refused the credentials. Trying again makes the server lock the account.
     Credentials,
@@ -50,7 +52,7 @@ pub enum Kind {
 }
 
 /// Why a server refused a command, as far as it said so (RFC 5530, RFC 9051 7.1, RFC 7889).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// There is no such folder.
     NonExistent,
@@ -81,7 +83,7 @@ pub enum Refusal {
 }
 
 /// A failure: scope, kind, what happened and where, and the user's next step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     /// How far it reaches.
     pub scope: Scope,
@@ -91,7 +93,8 @@ pub struct Error {
     pub what: String,
     /// What the user can do about it. Empty only where nothing can be done.
     pub next: String,
-    /// Why the server refused; `None` unless `kind` is `Refused`.
+    /// Why the server refused. Beside `Refused` also of a `Connection` that the server itself ended
+    /// or would not have: it answers, and wants to be left alone for a while.
     pub refusal: Option<Refusal>,
 }
 
@@ -150,6 +153,12 @@ impl Error {
     /// The same error, said of a place: "folder Work: …".
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.what = format!("{place}: {}", self.what);
+        self
+    }
+
+    /// The same error, said by the server and not by the network between.
+    pub fn by_server(mut self) -> Self {
+        self.refusal = Some(Refusal::Unavailable);
         self
     }
 

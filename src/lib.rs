@@ -23,8 +23,8 @@
 //! # Reading order
 //!
 //! [`model`] (the words), [`reconcile`], [`policy`], `account/pass.rs`, `account/observe/`,
-//! [`executor`], [`ledger`] with its `schema.sql`, [`maildir`], [`imap`] over [`net`]; then
-//! [`config`], [`secret`], [`cli`].
+//! [`executor`], [`ledger`] with its `schema.sql`, [`maildir`], [`imap`] and [`pop3`] over [`net`]
+//! with [`sasl`]; then [`config`], [`secret`], [`cli`].
 //!
 //! # What holds everywhere
 //!
@@ -38,6 +38,7 @@
 pub mod account;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod executor;
 pub mod imap;
@@ -46,8 +47,10 @@ pub mod maildir;
 pub mod model;
 pub mod net;
 pub mod policy;
+pub mod pop3;
 pub mod progress;
 pub mod reconcile;
+pub mod sasl;
 pub mod secret;
 mod steps;
 

@@ -12,6 +12,8 @@ pub trait Show: Send + Sync {
     fn message(&self, bytes: u64);
     /// Something worth a line of its own.
     fn note(&self, text: &str);
+    /// It is at work, on something that it does not count.
+    fn alive(&self) {}
     /// Nothing more will come.
     fn finish(&self);
 }
@@ -43,6 +45,12 @@ impl Progress {
     /// A message of so many bytes is done.
     pub fn message(&self, bytes: u64) {
         self.tell(|s| s.message(bytes));
+    }
+
+    /// It is at work, on something that it does not count: a supervisor that hears nothing for long
+    /// takes it for hung.
+    pub fn alive(&self) {
+        self.tell(|s| s.alive());
     }
 
     /// Something worth a line of its own.

@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "imap/push.rs"]
+mod push;
 #[path = "imap/real.rs"]
 mod real;
 #[path = "imap/scripted.rs"]

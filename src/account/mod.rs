@@ -1,26 +1,37 @@
 //! One account: what a pass over it is asked to do, what it does, and what it reports.
 //!
-//! Reading order: `start` (locks, root marker, ledger, login), `pass` (the rounds), `observe`,
+//! Reading order: `start` (locks, root marker, ledger, login), `opened` (what a daemon keeps from
+//! one pass to the next), `pass` (the rounds), `observe`,
 //! then [`crate::reconcile`], [`crate::policy`] and [`crate::executor`]; `holds`, `resolve`
 //! (intents) and `describe` (dry run) beside them.
 
+pub mod backoff;
 pub mod clock;
 mod connect;
+mod decide;
 mod describe;
 mod holds;
 mod marker;
 mod observe;
+mod opened;
 pub mod pass;
 mod resolve;
 mod start;
 
 pub use connect::connect;
+pub use decide::{decide, find_hold};
 pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
+pub use opened::{Known, Opened};
+pub(crate) use start::log_in_as;
 pub use start::pass;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
+use crate::model::FolderName;
 use crate::policy::FolderPattern;
 
 /// What one pass is asked to do, beside what the configuration says.
@@ -35,7 +46,7 @@ pub struct PassOptions {
 }
 
 /// What one pass did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassReport {
     /// Messages that came from the server.
     pub new: u64,
@@ -57,6 +68,12 @@ pub struct PassReport {
     pub errors: Vec<Error>,
     /// Under dry-run: what would be done, a line each.
     pub plan: Vec<String>,
+    /// Something was left for another pass: it could not be observed whole, or kept changing.
+    #[serde(skip)]
+    pub unfinished: bool,
+    /// Folders in which the server had something that the ledger did not know.
+    #[serde(skip)]
+    pub news_in: BTreeSet<FolderName>,
 }
 
 impl fmt::Display for PassReport {

@@ -12,6 +12,7 @@ use crate::error::{Error, Kind, Result, Scope};
 use crate::executor;
 use crate::imap::{PermanentFlags, Session, Status};
 use crate::ledger::{FolderRecord, Ledger};
+use crate::maildir::watch::Complete;
 use crate::maildir::{DirSignature, Durability, KeywordMap, Maildir, NamesDigest};
 use crate::model::{BaseName, FolderId, FolderName, RowId, SpecialUse, Uid};
 use crate::policy::FolderPolicy;
@@ -30,6 +31,11 @@ impl SharedLedger {
     /// Shares it.
     pub fn new(ledger: Ledger) -> Self {
         Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// Whether nobody else has it: no thread of a pass that was dropped is still writing.
+    pub fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 
     /// Works with it. A thread that died with the ledger in hand ends the account's pass.
@@ -76,6 +82,8 @@ pub struct FolderState {
     pub server: Presence,
     /// In the Maildir.
     pub disk: Presence,
+    /// The user's own on the server; else another user's, or a shared one.
+    pub personal: bool,
     /// What LIST or STATUS said.
     pub status: Option<Status>,
     /// What can be stored there; known once it was opened.
@@ -130,6 +138,7 @@ impl FolderState {
             selected: true,
             server: Presence::Never,
             disk: Presence::Never,
+            personal: true,
             status: None,
             permanent: None,
             closed: None,
@@ -215,6 +224,8 @@ pub struct Pass<'a> {
     pub refused: BTreeMap<FileId, String>,
     /// What the scan that ran beside the login found; each is used once.
     pub scanned: Option<super::observe::Prescan>,
+    /// Files that are known to be whole though they are young.
+    pub complete: Option<Complete>,
     /// Until when an interrupted command may still be finished by the server, Unix seconds.
     pub wait_until: Option<i64>,
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::clock::unix_now;
 use super::marker::{Claim, Guard, Refused, Standing, compare};
 use super::observe::Prescan;
+use super::opened::{Kept, Opened};
 use super::pass::{FolderState, Namer, Pass, SharedLedger, run};
 use super::{PassOptions, PassReport};
 use crate::config::{Account, Config, Protocol};
 use crate::error::{Error, Kind, Result, Scope};
 use crate::imap::{LoginSpec, Session};
 use crate::ledger::{self, Ledger, PassState};
-use crate::maildir::{self, Durability, Maildir, marker};
+use crate::maildir::{self, Durability, Maildir, MarkerLock, marker};
 use crate::net::{Security, Timeouts};
 use crate::progress::Progress;
 
@@ -43,8 +44,15 @@ pub async fn pass(
             // the first sync would make it
             account.maildir = scratch.empty_maildir()?;
         }
-        return on_ledger(&account, options, progress, ledger).await;
+        let ledger = SharedLedger::new(ledger);
+        return locked(&account, options, progress, &ledger, &mut Kept::default()).await;
     }
+    Opened::open(account, config)?.once(account, options, progress).await
+}
+
+/// The lock and the ledger of an account whose maildir is sure.
+pub(super) fn open(account: &Account, config: &Config) -> Result<(MarkerLock, Ledger)> {
+    let path = ledger::path_for(&config.state_dir, &account.name);
     // a ledger is not made before its maildir is sure
     let existing =
         if path.exists() { Some(Ledger::open(&path, &account.name, random()?)?) } else { None };
@@ -62,12 +70,12 @@ pub async fn pass(
         return Err(e);
     }
     Maildir::open(&account.maildir, account.layout)?;
-    let _lock = marker::lock(&account.maildir, &account.name)?;
+    let lock = marker::lock(&account.maildir, &account.name)?;
     let ledger = match existing {
         Some(ledger) => ledger,
         None => Ledger::open(&path, &account.name, random()?)?,
     };
-    on_ledger(account, options, progress, ledger).await
+    Ok((lock, ledger))
 }
 
 /// Whether any pass wrote into the ledger. One that was killed in its first raise of the generation
@@ -95,17 +103,15 @@ fn note(ledger: &SharedLedger, e: &Error) {
     }
 }
 
-async fn on_ledger(
+/// A pass on a ledger, and how it ended noted in it.
+pub(super) async fn on_ledger(
     account: &Account,
     options: &PassOptions,
     progress: &Progress,
-    ledger: Ledger,
+    ledger: &SharedLedger,
+    kept: &mut Kept,
 ) -> Result<PassReport> {
-    let ledger = SharedLedger::new(ledger);
-    let done = locked(account, options, progress, &ledger).await;
-    if options.dry_run {
-        return done;
-    }
+    let done = locked(account, options, progress, ledger, kept).await;
     match &done {
         Ok(report) => {
             let failed = report.errors.first().map(ToString::to_string);
@@ -114,9 +120,9 @@ async fn on_ledger(
                 (None, 0) => PassState::Ok,
                 (None, _) => PassState::Held,
             };
-            ended(&ledger, state, failed, &report.notes)?;
+            ended(ledger, state, failed, &report.notes)?;
         }
-        Err(e) => note(&ledger, e),
+        Err(e) => note(ledger, e),
     }
     done
 }
@@ -136,6 +142,7 @@ async fn locked(
     options: &PassOptions,
     progress: &Progress,
     ledger: &SharedLedger,
+    kept: &mut Kept,
 ) -> Result<PassReport> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let maildir = Maildir::open(&account.maildir, account.layout)?;
@@ -147,7 +154,7 @@ async fn locked(
     let mut early = None;
     if moved {
         // another server is believed once it let us in
-        early = Some(log_in(account).await?);
+        early = Some(kept.session(account).await?);
         same_server(account, ledger, &mut guard)?;
     }
     let records = ledger.with(|l| l.folders())?;
@@ -157,10 +164,11 @@ async fn locked(
         let dir = maildir.dir(&rec.name);
         folders.insert(id, FolderState::new(rec, dir, policy));
     }
-    let scanned = Some(Prescan::start(&folders, unix_now()));
+    let path = ledger.with(|l| Ok(l.path().to_owned()))?;
+    let scanned = Some(Prescan::start(&folders, unix_now(), path));
     let session = match early {
         Some(session) => session,
-        None => log_in(account).await?,
+        None => kept.session(account).await?,
     };
     let mut p = Pass {
         account,
@@ -189,9 +197,10 @@ async fn locked(
         unfetchable: BTreeSet::new(),
         refused: BTreeMap::new(),
         scanned,
+        complete: kept.complete.clone(),
         wait_until: None,
     };
-    if !options.dry_run {
+    if !options.dry_run && !std::mem::replace(&mut kept.cleared, true) {
         for f in p.folders.values() {
             if f.rec.on_disk {
                 // what a crash left in tmp
@@ -203,10 +212,10 @@ async fn locked(
         }
     }
     let done = run(&mut p).await;
-    finish(p, done).await
+    finish(p, done, kept).await
 }
 
-async fn finish(mut p: Pass<'_>, done: Result<()>) -> Result<PassReport> {
+async fn finish(mut p: Pass<'_>, done: Result<()>, kept: &mut Kept) -> Result<PassReport> {
     match done {
         Ok(()) => {}
         // the session is over, or the account cannot go on
@@ -219,6 +228,7 @@ async fn finish(mut p: Pass<'_>, done: Result<()>) -> Result<PassReport> {
         let name = p.folders.get(folder).map(|f| f.rec.name.to_string()).unwrap_or_default();
         p.report.notes.push(format!("folder {name}: {n} changes wait: {why}"));
     }
+    p.report.unfinished = p.look_again || !p.remote_complete || !p.local_complete;
     let failed = p.report.errors.iter().any(|e| e.scope >= Scope::Folder);
     let whole = p.remote_complete && p.local_complete && p.options.folders.is_empty() && !failed;
     if p.first_pass && whole && !p.options.dry_run {
@@ -228,8 +238,8 @@ async fn finish(mut p: Pass<'_>, done: Result<()>) -> Result<PassReport> {
             l.write(|tx| tx.set_meta(&meta))
         })?;
     }
-    let Pass { session, report, .. } = p;
-    session.logout().await;
+    let Pass { session, report, folders, .. } = p;
+    kept.keep(session, folders.values()).await;
     Ok(report)
 }
 
@@ -345,16 +355,21 @@ fn same_server(account: &Account, ledger: &SharedLedger, guard: &mut Guard) -> R
 
 /// Resolves the secret, connects and logs in.
 pub(super) async fn log_in(account: &Account) -> Result<Session> {
+    let login = log_in_as(account).await?;
+    Session::connect(&account.endpoint, &login, &Timeouts::default()).await
+}
+
+/// Who logs in, with the secret as it is now.
+pub(crate) async fn log_in_as(account: &Account) -> Result<LoginSpec> {
     let secret = crate::secret::resolve(&account.credential, SECRET_WITHIN).await?;
-    let login = LoginSpec {
+    Ok(LoginSpec {
         user: account.user.clone(),
         auth: account.auth,
         secret,
         token: account.credential.is_token(),
         // the configuration allows plaintext only for loopback, or where it is told to
         plaintext_ok: matches!(account.endpoint.security, Security::None),
-    };
-    Session::connect(&account.endpoint, &login, &Timeouts::default()).await
+    })
 }
 
 fn random() -> Result<u128> {

@@ -16,7 +16,10 @@ use super::{Global, LogFormat};
 
 /// Sends this process's log to the screen. Libraries say less than we do: theirs is never a trace,
 /// which could hold what a server or a user said in confidence.
-pub(super) fn start(global: &Global, screen: &Screen) {
+///
+/// A daemon's lines have a time, unless the journal adds one; then they begin with their level as
+/// sd-daemon(3) has it.
+pub(super) fn start(global: &Global, screen: &Screen, daemon: bool) {
     let (ours, theirs) = match (global.quiet, global.verbose) {
         (true, _) => (LevelFilter::ERROR, LevelFilter::ERROR),
         (_, 0) => (LevelFilter::INFO, LevelFilter::WARN),
@@ -31,8 +34,9 @@ pub(super) fn start(global: &Global, screen: &Screen) {
         LogFormat::Text => {
             // who looks closely at a file wants times; the journal adds its own
             let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-            let time = global.verbose > 0 && !screen.is_terminal() && !journal;
-            registry.with(layer.event_format(Plain { time })).try_init()
+            let looked_at = daemon || global.verbose > 0 && !screen.is_terminal();
+            let form = Plain { time: looked_at && !journal, level: daemon && journal };
+            registry.with(layer.event_format(form)).try_init()
         }
         LogFormat::Json => registry
             .with(layer.json().flatten_event(true).with_current_span(false).with_span_list(true))
@@ -43,6 +47,8 @@ pub(super) fn start(global: &Global, screen: &Screen) {
 /// `work: what happened`, with the level in front where it is another than info.
 struct Plain {
     time: bool,
+    /// `<4>` and the like in front.
+    level: bool,
 }
 
 impl<S, N> FormatEvent<S, N> for Plain
@@ -60,6 +66,14 @@ where
             write!(to, "{:.0} ", jiff::Timestamp::now())?;
         }
         let meta = event.metadata();
+        if self.level {
+            to.write_str(match *meta.level() {
+                Level::ERROR => "<3>",
+                Level::WARN => "<4>",
+                Level::INFO => "<6>",
+                _ => "<7>",
+            })?;
+        }
         match *meta.level() {
             Level::ERROR => to.write_str("mailkeep: error: ")?,
             Level::WARN => to.write_str("mailkeep: warning: ")?,

@@ -8,7 +8,9 @@ mod history;
 mod kept;
 mod log;
 mod mail;
+mod order;
 mod progress;
+mod run;
 mod screen;
 mod select;
 mod status;
@@ -42,7 +44,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let screen = Screen::new(cli.global.log_format, cli.global.quiet);
-    log::start(&cli.global, &screen);
+    log::start(&cli.global, &screen, matches!(cli.command, Command::Run));
     let exit = run(&cli, &screen).unwrap_or_else(|e| {
         screen.failed(None, &e);
         if e.kind == Kind::Config { Exit::Usage } else { Exit::Failed }
@@ -63,10 +65,15 @@ fn run(cli: &Cli, screen: &Screen) -> Result<Exit> {
             let options =
                 PassOptions { folders: folders.clone(), dry_run: *dry_run, take_over: *take_over };
             let accounts = select::accounts(&config, accounts)?;
-            run_accounts(&config, &accounts, &options, screen, &crate::account::pass)
+            run_accounts(&config, &accounts, &options, screen, &sync::by_whoever_can)
         }
-        Command::Status { json: true } => status::json(&config, &invocation(cli), screen),
-        Command::Status { json: false } => status::human(&config, &invocation(cli), screen),
+        Command::Run => run::run(config, cli.global.config.clone()),
+        Command::Status { json: true, .. } => status::json(&config, &invocation(cli), screen),
+        Command::Status { watch: true, .. } => status::watch(&config, &invocation(cli), screen),
+        Command::Status { .. } => status::human(&config, &invocation(cli), screen),
+        Command::Pause { account } => order::pause(&config, account, screen),
+        Command::Resume { account } => order::resume(&config, account, screen),
+        Command::Reload => order::reload(&config, screen),
         Command::Approve(d) => decide::run(&config, d, HoldState::Approved, screen),
         Command::Reject(d) => decide::run(&config, d, HoldState::Rejected, screen),
         Command::Kept { accounts } => {
@@ -179,7 +186,9 @@ pub enum Command {
         #[arg(value_name = "ACCOUNT")]
         accounts: Vec<String>,
     },
-    /// Mirror once, then exit
+    /// Keep all accounts in step until told to end (the daemon, in the foreground)
+    Run,
+    /// Mirror once, then exit; where a daemon runs, it is asked to
     Sync {
         /// Only these accounts
         #[arg(value_name = "ACCOUNT")]
@@ -199,7 +208,22 @@ pub enum Command {
         /// For programs
         #[arg(long)]
         json: bool,
+        /// Show it again and again, in place
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
     },
+    /// Have the daemon leave an account alone
+    Pause {
+        /// The account
+        account: String,
+    },
+    /// Have the daemon go on with an account
+    Resume {
+        /// The account
+        account: String,
+    },
+    /// Have the daemon read its configuration again
+    Reload,
     /// Let what is held go on with the next sync
     Approve(Decision),
     /// Refuse what is held: deleted here is fetched again, everything else stays as kept

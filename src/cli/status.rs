@@ -1,6 +1,10 @@
 //! `mailkeep status`: accounts, folders, the last pass, what is held, what failed, and what to do.
-//! It reads only the ledgers, so it answers while a pass runs and while a server is down. That
+//! It reads the ledgers, so it answers while a pass runs and while a server is down; a daemon that
+//! runs adds what it is at. That
 //! something failed or is held is its answer, not its failure: it ends with 0.
+
+use std::io::IsTerminal;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -8,6 +12,8 @@ use super::Exit;
 use super::screen::Screen;
 use super::table::{cell, local_time, rfc3339, shell_word, table};
 use crate::config::{Account, Config};
+use crate::daemon::client;
+use crate::daemon::protocol::{Live, State, Status};
 use crate::error::Result;
 use crate::ledger::{FolderRecord, Hold, HoldKind, HoldState, Ledger, PassState, path_for};
 use crate::model::FolderId;
@@ -20,6 +26,7 @@ struct Report {
     notes: Vec<String>,
     folders: Vec<Folder>,
     holds: Vec<Waiting>,
+    live: Option<Live>,
 }
 
 struct Folder {
@@ -40,34 +47,118 @@ struct Waiting {
 
 /// For people.
 pub(super) fn human(config: &Config, invocation: &str, screen: &Screen) -> Result<Exit> {
-    let mut exit = Exit::Ok;
-    for (n, account) in config.accounts.values().enumerate() {
-        if n > 0 {
-            screen.data("")?;
-        }
-        let report = read(config, account).unwrap_or_else(|e| {
-            exit = Exit::Failed;
-            Report::unreadable(e.to_string())
-        });
-        for line in lines(account, &report, invocation) {
-            screen.data(line)?;
-        }
+    let (lines, exit) = all_lines(config, invocation);
+    for line in lines {
+        screen.data(line)?;
     }
     Ok(exit)
+}
+
+/// How often it is shown again.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// For people who wait: in place, until they have seen enough or stdout is closed.
+pub(super) fn watch(config: &Config, invocation: &str, screen: &Screen) -> Result<Exit> {
+    let terminal = std::io::stdout().is_terminal();
+    loop {
+        let (lines, _) = all_lines(config, invocation);
+        if terminal {
+            screen.data(format_args!("{}", in_place(&lines, terminal_rows())))?;
+        } else {
+            for line in lines {
+                screen.data(line)?;
+            }
+            screen.data("")?;
+        }
+        if screen.is_closed() {
+            return Ok(Exit::Ok);
+        }
+        std::thread::sleep(EVERY);
+    }
+}
+
+/// From the top left corner on, every line over what stood there before, and nothing below.
+fn in_place(lines: &[String], rows: usize) -> String {
+    let mut out = String::from("\x1b[H");
+    for line in lines.iter().take(rows.saturating_sub(2)) {
+        out.push_str(line);
+        out.push_str("\x1b[K\n");
+    }
+    out.push_str("\x1b[J");
+    if lines.len() + 2 > rows {
+        let more = lines.len() + 2 - rows;
+        out.push_str(&format!("({more} lines more; see `mailkeep status`)"));
+    }
+    out
+}
+
+fn terminal_rows() -> usize {
+    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map(|w| usize::from(w.ws_row));
+    rows.ok().filter(|r| *r > 2).unwrap_or(24)
+}
+
+fn all_lines(config: &Config, invocation: &str) -> (Vec<String>, Exit) {
+    let mut exit = Exit::Ok;
+    let mut out = Vec::new();
+    let daemon = daemon(config, &mut exit);
+    if let Some(Ok(status)) = &daemon {
+        out.push(format!("daemon: process {}, since {}", status.pid, local_time(status.since)));
+    }
+    if let Some(Err(e)) = &daemon {
+        out.push(format!("daemon: {}", cell(&e.to_string())));
+    }
+    for account in config.accounts.values() {
+        if !out.is_empty() {
+            out.push(String::new());
+        }
+        let report = report(config, account, daemon.as_ref(), &mut exit);
+        out.extend(lines(account, &report, invocation));
+    }
+    (out, exit)
+}
+
+/// What the daemon says; `None`: none runs.
+fn daemon(config: &Config, exit: &mut Exit) -> Option<Result<Status>> {
+    let said = client::status(config).transpose();
+    if matches!(said, Some(Err(_))) {
+        *exit = Exit::Failed;
+    }
+    said
+}
+
+fn report(
+    config: &Config,
+    account: &Account,
+    daemon: Option<&Result<Status>>,
+    exit: &mut Exit,
+) -> Report {
+    let mut report = read(config, account).unwrap_or_else(|e| {
+        *exit = Exit::Failed;
+        Report::unreadable(e.to_string())
+    });
+    if let Some(Ok(status)) = daemon
+        && let Some(live) = status.accounts.get(&account.name)
+    {
+        report.add(live.clone());
+    }
+    report
 }
 
 /// For programs.
 pub(super) fn json(config: &Config, invocation: &str, screen: &Screen) -> Result<Exit> {
     let mut exit = Exit::Ok;
+    let daemon = daemon(config, &mut exit);
     let mut accounts = Vec::new();
     for account in config.accounts.values() {
-        let report = read(config, account).unwrap_or_else(|e| {
-            exit = Exit::Failed;
-            Report::unreadable(e.to_string())
-        });
+        let report = report(config, account, daemon.as_ref(), &mut exit);
         accounts.push(object(account, &report, invocation));
     }
-    let all = json!({ "accounts": accounts });
+    let daemon = match daemon {
+        Some(Ok(s)) => json!({ "pid": s.pid, "since": rfc3339(s.since) }),
+        Some(Err(e)) => json!({ "error": e.to_string() }),
+        None => Value::Null,
+    };
+    let all = json!({ "accounts": accounts, "daemon": daemon });
     screen.data(format_args!("{all:#}"))?;
     Ok(exit)
 }
@@ -81,7 +172,23 @@ impl Report {
             notes: Vec::new(),
             folders: Vec::new(),
             holds: Vec::new(),
+            live: None,
         }
+    }
+
+    /// What the ledger cannot know: what the daemon is at.
+    fn add(&mut self, live: Live) {
+        for folder in &mut self.folders {
+            folder.push = live.push.get(&folder.name).cloned().unwrap_or_default();
+        }
+        self.last_pass = live.last_pass.as_ref().map(|l| l.0).max(self.last_pass);
+        if live.error.is_some() {
+            self.error.clone_from(&live.error);
+        }
+        let new = live.notes.iter().filter(|n| !self.notes.contains(n)).cloned();
+        let new: Vec<String> = new.collect();
+        self.notes.extend(new);
+        self.live = Some(live);
     }
 
     fn unreadable(error: String) -> Self {
@@ -133,6 +240,7 @@ fn read(config: &Config, account: &Account) -> Result<Report> {
         notes: meta.notes,
         folders,
         holds,
+        live: None,
     })
 }
 
@@ -170,6 +278,11 @@ fn object(account: &Account, report: &Report, invocation: &str) -> Value {
         "name": account.name, "protocol": account.protocol.as_str(),
         "state": report.state.as_str(), "last_pass": report.last_pass.map(rfc3339),
         "error": report.error, "notes": report.notes, "folders": folders, "holds": holds,
+        "live": report.live.as_ref().map(|l| json!({
+            "state": l.state, "since": rfc3339(l.since), "until": l.until.map(rfc3339),
+            "doing": l.doing, "passes": l.passes,
+            "last": l.last_pass.as_ref().map(|(_, did)| did),
+        })),
     })
 }
 
@@ -183,6 +296,15 @@ fn lines(account: &Account, report: &Report, invocation: &str) -> Vec<String> {
         state => format!("{}{when}", state.as_str()),
     };
     let mut out = vec![format!("{} ({}): {state}", account.name, account.protocol.as_str())];
+    if let Some(live) = &report.live {
+        out.push(format!("  now: {}", now(live)));
+        if live.state == State::Parked {
+            out.push(format!("  next: {invocation} sync {}", shell_word(&account.name)));
+        }
+        if live.state == State::Paused {
+            out.push(format!("  next: {invocation} resume {}", shell_word(&account.name)));
+        }
+    }
     if report.state == PassState::Never && report.folders.is_empty() {
         out.push(format!("  next: {invocation} sync {}", shell_word(&account.name)));
     }
@@ -204,6 +326,23 @@ fn lines(account: &Account, report: &Report, invocation: &str) -> Vec<String> {
     out.extend(noted.map(|f| format!("  {}: {}", f.name, cell(&f.note))));
     for w in &report.holds {
         out.extend(hold_lines(account, w, invocation));
+    }
+    out
+}
+
+/// What the worker is at, in words.
+fn now(live: &Live) -> String {
+    let mut out = live.state.as_str().to_owned();
+    if let Some(doing) = &live.doing {
+        out.push_str(&format!(" ({})", cell(doing)));
+    }
+    out.push_str(&format!(" since {}", local_time(live.since)));
+    if let Some(until) = live.until {
+        let again = match live.state {
+            State::Waiting | State::Held => "looks again by",
+            _ => "tries again at",
+        };
+        out.push_str(&format!(", {again} {}", local_time(until)));
     }
     out
 }

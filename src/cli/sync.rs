@@ -5,10 +5,27 @@ use std::thread;
 
 use super::Exit;
 use super::screen::Screen;
-use crate::account::{PassOptions, PassReport};
+use crate::account::{self, PassOptions, PassReport};
 use crate::config::{Account, Config};
+use crate::daemon::client;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
+
+/// A pass by the daemon where one runs, else by ourselves. A dry run does nothing that a daemon
+/// would have to know of.
+pub(super) async fn by_whoever_can(
+    account: &Account,
+    config: &Config,
+    options: &PassOptions,
+    progress: &Progress,
+) -> Result<PassReport> {
+    if !options.dry_run
+        && let Some(report) = client::sync(account, config, options)?
+    {
+        return Ok(report);
+    }
+    account::pass(account, config, options, progress).await
+}
 
 /// Runs `pass` for each account, prints what came of it, and says how the process should end.
 pub fn run_accounts<P>(

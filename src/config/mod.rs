@@ -25,7 +25,7 @@ use crate::net::Endpoint;
 use crate::policy::Policy;
 use crate::secret::Credential;
 
-pub use crate::imap::auth::Method as AuthMethod;
+pub use crate::sasl::Method as AuthMethod;
 pub use paths::Surroundings;
 pub use read::nearest;
 pub use search::{EXAMPLE, load, load_in};
@@ -79,6 +79,14 @@ pub struct Account {
     pub pop3: Option<Pop3>,
     /// Commands to run; `[hooks]` with this account's own laid over it, key by key.
     pub hooks: Hooks,
+}
+
+impl Account {
+    /// Whether nothing about it differs. Patterns are compared by their text.
+    pub fn same_as(&self, other: &Self) -> bool {
+        // what Debug shows is everything but the secret
+        self.credential == other.credential && format!("{self:?}") == format!("{other:?}")
+    }
 }
 
 /// The protocol of an account.

@@ -9,7 +9,7 @@ use super::{by_folder, journal};
 use crate::account::observe_pending;
 use crate::account::pass::Pass;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
-use crate::imap::{CopyUid, Expunged};
+use crate::imap::{CopyUid, Expunged, FlagChange};
 use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::maildir::place_path;
 use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags, Uid, UidSet};
@@ -449,20 +449,19 @@ async fn store_folder(p: &mut Pass<'_>, folder: FolderId, rows: Vec<(Row, Flags)
         let sure = proven(p, folder, deleting.into_iter().map(|(r, _)| r).collect()).await?;
         rows.extend(sure.into_iter().filter_map(|r| Some((r.clone(), merged.get(&r.id)?.clone()))));
     }
-    let mut groups: BTreeMap<(String, String), (Flags, Flags, UidSet)> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String), FlagChange> = BTreeMap::new();
     for (row, merged) in &rows {
         let add = permanent.keeps(&merged.minus(&row.remote));
         let remove = permanent.keeps(&row.remote.minus(merged));
         if let (Some(uid), false) = (row.uid, add.is_empty() && remove.is_empty()) {
             let key = (add.to_text(), remove.to_text());
-            groups.entry(key).or_insert((add, remove, UidSet::new())).2.insert(uid);
+            let change = FlagChange { set: UidSet::new(), add, remove };
+            groups.entry(key).or_insert(change).set.insert(uid);
         }
     }
-    for (add, remove, set) in groups.values() {
-        let stored = p.session.store(set, add, remove).await;
-        if let Err(e) = stored {
-            return if e.kind == Kind::Refused { refused(p, folder, e) } else { Err(e) };
-        }
+    let changes: Vec<FlagChange> = groups.into_values().collect();
+    if let Err(e) = p.session.store(&changes).await {
+        return if e.kind == Kind::Refused { refused(p, folder, e) } else { Err(e) };
     }
     let mut entries = Vec::new();
     let mut done = Vec::new();

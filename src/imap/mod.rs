@@ -3,10 +3,9 @@
 //! Reading order: `frame` and `wire` (bytes in and out, bounded), `login`; `token`, `code`, `date`
 //! and `response` (bytes of one response to a typed one; pure), `names`, `capabilities`, `quirks`
 //! (pure), `bounds` (how much a server may say; pure), `session` (one command, its answers, and what came unasked), then one file for each
-//! kind of command.
+//! kind of command, and `push` on connections of its own.
 
 pub mod append;
-pub mod auth;
 pub mod bodies;
 mod bounds;
 pub mod capabilities;
@@ -17,10 +16,10 @@ pub mod frame;
 pub mod list;
 pub mod login;
 pub mod names;
+pub mod push;
 pub mod quirks;
 pub mod reply;
 pub mod response;
-mod scram;
 pub mod select;
 pub mod session;
 pub mod store;
@@ -33,8 +32,9 @@ pub use capabilities::Capabilities;
 pub use fetch::{Meta, Sizes};
 pub use frame::Limits;
 pub use list::{Listed, Listing, Status};
-pub use login::LoginSpec;
 pub use select::{Delta, Known, PermanentFlags, Selected};
 pub use session::{Noticed, Session};
-pub use store::{CopyUid, Expunged};
+pub use store::{CopyUid, Expunged, FlagChange};
 pub use wire::{Connection, Tag};
+
+pub use crate::sasl::{self as auth, LoginSpec};

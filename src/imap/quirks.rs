@@ -5,7 +5,9 @@
 //! (iCloud answers nothing to RFC822), a malformed COPYUID is none (Exchange), HIGHESTMODSEQ 0 is
 //! none (Purelymail, https://github.com/Purelymail/purelymail-issues/issues/446), UIDs are never
 //! asked about as `1:*` (Cyrus takes `*` for the last message still there, and leaves out those
-//! that vanished above it: https://github.com/cyrusimap/cyrus-imapd/issues/6071).
+//! that vanished above it: https://github.com/cyrusimap/cyrus-imapd/issues/6071), and what NOTIFY
+//! tells is known by its name in UTF-8 as well (Dovecot 2.3.19 spells STATUS so there, and nowhere
+//! else: our own observation, 2026-11-26).
 
 use super::capabilities::Capabilities;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::bounds::Talk;
 use super::capabilities::Capabilities;
 use super::frame::Limits;
-use super::login::{self, LoginSpec};
+use super::login;
 use super::names::Hierarchy;
 use super::quirks::Server;
 use super::response::{self, Answer, Condition, Response, Untagged};
@@ -19,6 +19,7 @@ use super::wire::{Connection, Tag};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::model::FolderName;
 use crate::net::{Endpoint, Timeouts};
+use crate::sasl::LoginSpec;
 use crate::steps;
 
 /// What the server said about the selected folder without being asked.
@@ -183,6 +184,19 @@ impl Session {
     /// Nothing, but the server may tell what changed.
     pub async fn noop(&mut self) -> Result<()> {
         self.command(Scope::Account, b"NOOP", |_| Ok(())).await
+    }
+
+    /// Leaves the open folder, so that the session can wait for another pass: what STATUS says of an
+    /// open folder may be old (RFC 9051 6.3.11). False: this server cannot do that, so log out.
+    pub async fn rest(&mut self) -> Result<bool> {
+        if self.folder.selected {
+            if !self.caps.unselect {
+                return Ok(false);
+            }
+            self.command(Scope::Account, b"UNSELECT", |_| Ok(())).await?;
+            self.folder = Folder::default();
+        }
+        Ok(self.dead.is_none())
     }
 
     /// Says goodbye and does not wait for the answer.
@@ -460,6 +474,7 @@ pub(super) fn protocol(what: &str) -> Error {
 fn farewell(host: &str, text: &str) -> Error {
     let said: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
     Error::account(Kind::Connection, format!("{host} ended the session: {said}"))
+        .by_server()
         .next("it is tried again by itself, later each time")
 }
 

@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result as Sys};
 
+use super::ours::{self, Act};
 use crate::steps::{line, path_of, step};
 use crate::{Error, Kind, Scope};
 
@@ -116,7 +117,8 @@ pub fn for_each_entry(dir: impl AsFd, mut f: impl FnMut(&[u8], FileType)) -> Sys
 /// where it does not know links, `EOPNOTSUPP`.
 pub fn rename_noreplace(from: &Path, to: &Path) -> Sys<()> {
     let rename = || rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE);
-    match step(|| line("rename", &[from, to]), || retry(rename)) {
+    let doing = || step(|| line("rename", &[from, to]), || retry(rename));
+    match ours::doing(&[(from, Act::Leaves), (to, Act::Arrives)], doing) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_then_unlink(from, to),
         other => other,
     }
@@ -139,13 +141,13 @@ fn link_then_unlink(from: &Path, to: &Path) -> Sys<()> {
 /// Gives a file another name too; `EEXIST` if that is taken.
 pub fn link(from: &Path, to: &Path) -> Sys<()> {
     let link = || rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty());
-    step(|| line("link", &[from, to]), || retry(link))
+    ours::doing(&[(to, Act::Arrives)], || step(|| line("link", &[from, to]), || retry(link)))
 }
 
 /// Unlinks a file.
 pub fn remove(path: &Path) -> Sys<()> {
     let unlink = || rustix::fs::unlinkat(CWD, path, AtFlags::empty());
-    step(|| line("unlink", &[path]), || retry(unlink))
+    ours::doing(&[(path, Act::Leaves)], || step(|| line("unlink", &[path]), || retry(unlink)))
 }
 
 /// Removes an empty directory.
@@ -268,7 +270,8 @@ pub fn replace_file(scratch: PathBuf, target: &Path, bytes: &[u8]) -> Sys<()> {
     new.write(bytes)?;
     new.sync()?;
     let rename = || rustix::fs::renameat(CWD, &new.path, CWD, target);
-    step(|| line("rename", &[&new.path, target]), || retry(rename))?;
+    let doing = || step(|| line("rename", &[&new.path, target]), || retry(rename));
+    ours::doing(&[(&new.path, Act::Leaves), (target, Act::Arrives)], doing)?;
     new.keep();
     let parent = target.parent().unwrap_or(Path::new("."));
     // The root of a maildir may be a symlink: it is followed here.

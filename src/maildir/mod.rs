@@ -10,8 +10,10 @@ pub mod keywords;
 pub mod layout;
 pub mod marker;
 pub mod names;
+mod ours;
 pub mod scan;
 mod tree;
+pub mod watch;
 
 pub use deliver::{Stage, Staged, discard, publish, stage_bytes};
 pub use durable::{Durability, sync_dirs};
@@ -22,5 +24,6 @@ pub use file::{
 pub use keywords::KeywordMap;
 pub use layout::Layout;
 pub use marker::{Line, Marker, MarkerLock};
-pub use scan::{DirSignature, Entry, NamesDigest, Scan, scan, signature};
+pub use scan::{DirSignature, Names, NamesDigest, Scan, Unmatched, scan, signature};
 pub use tree::Maildir;
+pub use watch::{Complete, Watcher};

@@ -3,6 +3,8 @@
 
 pub mod decide;
 
+use std::fmt;
+
 use globset::{Glob, GlobMatcher};
 
 use crate::model::{FolderName, SpecialUse};
@@ -76,6 +78,15 @@ impl FolderPattern {
                     || name.is_inbox() && g.glob().glob().eq_ignore_ascii_case("INBOX")
             }
         }
+    }
+}
+
+impl fmt::Display for FolderPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Use(u) => u.attribute(),
+            Self::Glob(g) => g.glob().glob(),
+        })
     }
 }
 

@@ -21,6 +21,12 @@ pub async fn session(port: u16) -> Session {
 
 /// Silence is an error after so many seconds.
 pub async fn session_patient(port: u16, seconds: u64) -> Session {
+    let (endpoint, login, timeouts) = door(port, seconds);
+    Session::connect(&endpoint, &login, &timeouts).await.unwrap()
+}
+
+/// What it takes to log in at a test server.
+pub fn door(port: u16, seconds: u64) -> (Endpoint, LoginSpec, Timeouts) {
     let endpoint = Endpoint {
         host: "127.0.0.1".into(),
         port,
@@ -36,8 +42,7 @@ pub async fn session_patient(port: u16, seconds: u64) -> Session {
         plaintext_ok: true,
     };
     let silence = std::time::Duration::from_secs(seconds);
-    let timeouts = Timeouts { silence, ..Timeouts::default() };
-    Session::connect(&endpoint, &login, &timeouts).await.unwrap()
+    (endpoint, login, Timeouts { silence, ..Timeouts::default() })
 }
 
 pub fn uid(n: u32) -> Uid {

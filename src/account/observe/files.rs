@@ -47,6 +47,7 @@ pub(super) async fn identify(
     let mut names = Names::new();
     for (folder, places) in extra {
         for place in places {
+            p.progress.alive();
             let path = place_path(&p.folder(folder)?.dir, &place);
             let read = match maildir::stat(&path) {
                 Ok(now) => match known.remove(&(folder, place.clone())) {
@@ -105,7 +106,8 @@ async fn one(
     let stat = maildir::stat(&path)?;
     let mtime = i64::try_from(stat.mtime_ns.div_euclid(1_000_000_000)).unwrap_or(0);
     let now = p.now();
-    if (now - SETTLES_AFTER..=now + SETTLES_AFTER).contains(&mtime) {
+    let whole = p.complete.as_ref().is_some_and(|c| c.contains(&f.rec.name, place));
+    if !whole && (now - SETTLES_AFTER..=now + SETTLES_AFTER).contains(&mtime) {
         let wait = u64::try_from(mtime + SETTLES_AFTER + 1 - now).unwrap_or(1);
         tokio::time::sleep(Duration::from_secs(wait.min(3))).await;
     }

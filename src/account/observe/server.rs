@@ -82,7 +82,10 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     p.maildir.check(&l.name).or_else(|e| p.note(e))?;
     let id = match p.folder_named(&l.name) {
         Some(id) => id,
-        None => p.add_folder(&l.name, |rec| take_record(rec, l))?,
+        None => {
+            p.report.news_in.insert(l.name.clone());
+            p.add_folder(&l.name, |rec| take_record(rec, l))?
+        }
     };
     let gmail_view = p.session.caps().labels
         && matches!(
@@ -94,6 +97,7 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     let policy = p.account.policy.of(&l.name, l.special_use);
     let f = p.folder_mut(id)?;
     f.server = Presence::There;
+    f.personal = l.personal;
     f.selected = selected;
     f.policy = policy;
     f.status.clone_from(&l.status);
@@ -188,6 +192,8 @@ fn vanished(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     f.rec.modseq = None;
     f.rec.messages = 0;
     if had {
+        let name = f.rec.name.clone();
+        p.report.news_in.insert(name);
         p.write_folder(id, |tx| tx.vanish(id, &everything).map(|_| ()))?;
     }
     Ok(())
@@ -405,6 +411,8 @@ fn nothing_or(p: &mut Pass<'_>, id: FolderId, fresh: Fresh) -> Result<()> {
         }
     } else {
         f.fresh = Some(fresh);
+        let name = f.rec.name.clone();
+        p.report.news_in.insert(name);
     }
     Ok(())
 }
@@ -441,6 +449,8 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
     if gone.is_empty() && changed.is_empty() {
         return Ok(());
     }
+    let name = p.folder(id)?.rec.name.clone();
+    p.report.news_in.insert(name);
     p.write_folder(id, |tx| {
         tx.vanish(id, &gone)?;
         for (uid, remote) in &changed {

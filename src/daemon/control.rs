@@ -1,0 +1,185 @@
+//! The control socket: one daemon a runtime directory, and whoever may talk to it. A request is a
+//! line, bounded in size and time; a client that sends garbage, nothing, or too much harms nobody.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::protocol::{LONGEST_REQUEST, Reply, Request, parse};
+use crate::error::{Error, Kind, Result, Scope};
+
+/// How long a client may take to say what it wants, and to take the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Clients at a time; others wait in the queue of the socket.
+const MOST_CLIENTS: usize = 64;
+
+/// The longest path of a Unix socket, in bytes (unix(7)).
+const LONGEST_PATH: usize = 107;
+
+/// The socket's path.
+pub fn path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("control")
+}
+
+/// The socket, and the lock that makes it ours. Both go with it.
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Control {
+    /// Makes the runtime directory and the socket in it. Another daemon there is an error that says
+    /// who it is. Needs a tokio runtime.
+    pub fn open(runtime_dir: &Path) -> Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(runtime_dir)
+            .map_err(|e| Error::io(Scope::Fatal, "create", runtime_dir, &e))?;
+        let lock = lock(&runtime_dir.join("daemon.lock"))?;
+        let path = path(runtime_dir);
+        if path.as_os_str().as_bytes().len() > LONGEST_PATH {
+            let what = format!("the path of the control socket is too long: {}", path.display());
+            return Err(Error::new(Scope::Fatal, Kind::Config, what)
+                .next("set runtime_dir to a shorter one"));
+        }
+        match std::fs::remove_file(&path) {
+            // one that a killed daemon left
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(Scope::Fatal, "remove", &path, &e)),
+        }
+        let fail = |e| Error::io(Scope::Fatal, "open", &path, &e);
+        let listener = UnixListener::bind(&path).map_err(fail)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(fail)?;
+        Ok(Self { listener, path, _lock: lock })
+    }
+
+    /// Answers clients for ever. `answer` may take its time: it is a task a client.
+    pub async fn serve<F, A>(&self, answer: F)
+    where
+        F: Fn(Request) -> A + Send + Sync + 'static,
+        A: Future<Output = Reply> + Send,
+    {
+        let answer = Arc::new(answer);
+        let places = Arc::new(Semaphore::new(MOST_CLIENTS));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let answer = answer.clone();
+                    tokio::spawn(async move {
+                        if let Err(e) = client(stream, &*answer).await {
+                            tracing::debug!("a client of the control socket: {e}");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(e) => {
+                    // out of descriptors, perhaps: not for long, or for all of us
+                    tracing::warn!("the control socket: {e}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // the next daemon would remove it as well
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn client<F, A>(mut stream: UnixStream, answer: &F) -> std::io::Result<()>
+where
+    F: Fn(Request) -> A,
+    A: Future<Output = Reply>,
+{
+    let peer = stream.peer_cred()?.uid();
+    let us = rustix::process::geteuid().as_raw();
+    let request = if peer != us && peer != 0 {
+        // without a word of what was asked
+        Err("this daemon belongs to another user".to_owned())
+    } else {
+        match timeout(PATIENCE, line(&mut stream)).await {
+            Ok(line) => parse(&line?),
+            Err(_) => Err("no request came".to_owned()),
+        }
+    };
+    let reply = match request {
+        Ok(request) => answer(request).await,
+        Err(what) => Reply::Failed(
+            Error::new(Scope::Fatal, Kind::Config, what).next("use mailkeep of the same version"),
+        ),
+    };
+    let mut text = serde_json::to_vec(&reply)?;
+    text.push(b'\n');
+    timeout(PATIENCE, async {
+        stream.write_all(&text).await?;
+        stream.shutdown().await
+    })
+    .await?
+}
+
+/// Up to the first line end, or what there is when the client has said all.
+async fn line(stream: &mut UnixStream) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        let new = buffer.get(..n).unwrap_or_default();
+        if let Some(end) = memchr::memchr(b'\n', new) {
+            out.extend_from_slice(new.get(..end).unwrap_or_default());
+            return Ok(out);
+        }
+        out.extend_from_slice(new);
+        if n == 0 {
+            return Ok(out);
+        }
+        if out.len() > LONGEST_REQUEST {
+            // what cannot be parsed is answered as such
+            out.clear();
+            return Ok(out);
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let fail = |e: std::io::Error| Error::io(Scope::Fatal, "lock", path, &e);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(fail)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            let _ = file.take(20).read_to_string(&mut pid);
+            let what = format!("a daemon runs already: process {}", pid.trim().escape_debug());
+            return Err(Error::new(Scope::Fatal, Kind::Locked, what)
+                .next("see `mailkeep status`; `mailkeep reload` makes it read its configuration"));
+        }
+        Err(e) => return Err(fail(e.into())),
+    }
+    file.set_len(0).map_err(fail)?;
+    writeln!(file, "{}", std::process::id()).map_err(fail)?;
+    Ok(file)
+}

@@ -1,0 +1,705 @@
+//! One account's worker: waits for a reason to look (push, watcher, timer, an order), runs a pass,
+//! and waits again. It has a thread and an event loop of its own, so that a slow disk or server of
+//! one account never holds up another.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::pending;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::board::Board;
+use super::protocol::{Reply, State};
+use crate::account::backoff::{self, Backoff, Cause, Then};
+use crate::account::clock::unix_now;
+use crate::account::{self, Opened, PassOptions, PassReport};
+use crate::config::{Account, Config, Protocol};
+use crate::error::{Error, Kind, Result};
+use crate::imap::push::{self, Push, Said, Wanted, Watched};
+use crate::ledger::{HoldId, HoldState};
+use crate::maildir::watch::{self, Watcher};
+use crate::model::FolderName;
+use crate::net::Timeouts;
+
+/// What a worker is told.
+pub enum Order {
+    /// Run a pass, and answer with what it did.
+    Sync(PassOptions, oneshot::Sender<Reply>),
+    /// Note a decision, and run a pass.
+    Decide(HoldId, HoldState, oneshot::Sender<Reply>),
+    /// Do nothing until told otherwise.
+    Pause(oneshot::Sender<Reply>),
+    /// Go on.
+    Resume(oneshot::Sender<Reply>),
+    /// Look again: connections may be dead.
+    Wake(Wake),
+    /// Say that you live.
+    Ping,
+    /// End.
+    Stop,
+}
+
+/// Why a worker is woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// The machine was asleep: every connection is as good as dead.
+    Slept,
+    /// The network may be back; only who failed needs to look.
+    Network,
+    /// This machine is reached by another way now: connections may be dead.
+    Moved,
+    /// A person had the configuration read again.
+    Reloaded,
+}
+
+/// A worker and what it holds.
+pub struct Worker {
+    account: Arc<Account>,
+    config: Arc<Config>,
+    board: Arc<Board>,
+    orders: UnboundedReceiver<Order>,
+    /// What came during a pass.
+    queue: VecDeque<Order>,
+    opened: Option<Opened>,
+    watcher: Option<Watcher>,
+    push: Option<Push>,
+    starting: Option<JoinHandle<Result<Push>>>,
+    /// When push is to be started.
+    push_at: Option<Instant>,
+    /// When it was started, and what folders there were then.
+    listening: (Instant, BTreeSet<FolderName>),
+    backoff: Backoff,
+    push_backoff: Backoff,
+    paused: bool,
+    /// When to look at the latest; `None`: only when told.
+    due: Option<Instant>,
+    /// Whether the last pass failed: then only time or an order leads to another one.
+    failed: bool,
+    /// Passes in a row that left something undone.
+    unfinished: u32,
+    /// News that a poll found and push has not told of yet, and until when it may.
+    suspects: BTreeMap<FolderName, Instant>,
+    /// What was told to the log last.
+    told: Option<String>,
+    held: u64,
+}
+
+/// Why there is a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Push,
+    Here,
+    Time,
+    Order,
+}
+
+enum Woken {
+    Look(Why),
+    Stop,
+}
+
+/// How long push may take to tell what a poll found. Dovecot lets news rest for half a second.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
+
+/// With push in place it is polled this much less often: only to see whether push tells all.
+const SAFETY: u32 = 6;
+
+/// Push that lived this long was no failure.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// A pass that is under way when the end comes may go on for so long.
+const GRACE: Duration = Duration::from_millis(2500);
+
+impl Worker {
+    /// A new one, which looks at once.
+    pub fn new(
+        account: Arc<Account>,
+        config: Arc<Config>,
+        board: Arc<Board>,
+        orders: UnboundedReceiver<Order>,
+    ) -> Self {
+        Self {
+            account,
+            config,
+            board,
+            orders,
+            queue: VecDeque::new(),
+            opened: None,
+            watcher: None,
+            push: None,
+            starting: None,
+            push_at: None,
+            listening: (Instant::now(), BTreeSet::new()),
+            backoff: Backoff::default(),
+            push_backoff: Backoff::default(),
+            paused: false,
+            due: Some(Instant::now()),
+            failed: false,
+            unfinished: 0,
+            suspects: BTreeMap::new(),
+            told: None,
+            held: 0,
+        }
+    }
+
+    /// Works until it is told to stop.
+    pub async fn run(mut self) {
+        self.board.beat();
+        while let Woken::Look(why) = self.wait().await {
+            if !self.look(why).await {
+                break;
+            }
+        }
+        self.hang_up().await;
+        if let Some(opened) = self.opened.take() {
+            opened.close().await;
+        }
+    }
+
+    /// Until there is a reason to look.
+    async fn wait(&mut self) -> Woken {
+        loop {
+            while let Some(order) = self.queue.pop_front() {
+                if let Some(woken) = self.obey(order).await {
+                    return woken;
+                }
+            }
+            let calm = !self.paused && !self.failed;
+            let due = self.due.filter(|_| !self.paused);
+            let push_at = self.push_at.filter(|_| calm && self.starting.is_none());
+            let told_by = self.suspects.values().min().copied();
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => match order {
+                    Some(order) => self.queue.push_back(order),
+                    None => return Woken::Stop,
+                },
+                hint = changed(&mut self.watcher), if calm => {
+                    tracing::trace!("{}: {hint:?}", self.account.name);
+                    return Woken::Look(Why::Here);
+                }
+                heard = heard(&mut self.push), if calm => match heard {
+                    Ok(hint) => if self.is_news(hint) {
+                        return Woken::Look(Why::Push);
+                    },
+                    Err(e) => {
+                        self.push_lost(&e);
+                        return Woken::Look(Why::Push);
+                    }
+                },
+                started = started(&mut self.starting) => self.push_started(started),
+                () = until(push_at) => self.start_push(),
+                () = until(told_by) => self.demote(),
+                () = until(due) => return Woken::Look(Why::Time),
+            }
+        }
+    }
+
+    /// Does what it is told, or says that a pass is to follow.
+    async fn obey(&mut self, order: Order) -> Option<Woken> {
+        let look = Some(Woken::Look(Why::Order));
+        match order {
+            Order::Ping => self.board.beat(),
+            Order::Stop => return Some(Woken::Stop),
+            Order::Sync(options, reply) => {
+                self.forgive();
+                self.queue.push_front(Order::Sync(options, reply));
+                return look;
+            }
+            Order::Decide(hold, decided, reply) => {
+                let noted = self.decide(hold, decided);
+                let follow = noted.is_ok() && !self.paused;
+                let _ = reply.send(match noted {
+                    Ok(()) => Reply::Done { note: String::new() },
+                    Err(e) => Reply::Failed(e),
+                });
+                if follow {
+                    return look;
+                }
+            }
+            Order::Pause(reply) => {
+                self.paused = true;
+                self.hang_up().await;
+                if let Some(opened) = self.opened.take() {
+                    opened.close().await;
+                }
+                self.board.set(|l| {
+                    l.state = State::Paused;
+                    l.until = None;
+                });
+                tracing::info!("{}: paused", self.account.name);
+                let _ = reply.send(Reply::Done { note: "paused".into() });
+            }
+            Order::Resume(reply) => {
+                let was = std::mem::replace(&mut self.paused, false);
+                let note = if was { "resumed" } else { "was not paused" };
+                let _ = reply.send(Reply::Done { note: note.into() });
+                if was {
+                    tracing::info!("{}: resumed", self.account.name);
+                    self.forgive();
+                    return look;
+                }
+            }
+            Order::Wake(wake) => return self.woken(wake).await.then_some(Woken::Look(Why::Order)),
+        }
+        None
+    }
+
+    /// Whether there is to be a pass.
+    async fn woken(&mut self, wake: Wake) -> bool {
+        let parked = self.failed && self.due.is_none();
+        match wake {
+            Wake::Network if !self.failed => return false,
+            Wake::Slept => self.hang_up().await,
+            Wake::Reloaded if !parked => return false,
+            Wake::Network | Wake::Moved | Wake::Reloaded => {}
+        }
+        if self.paused || parked && wake != Wake::Reloaded {
+            return false;
+        }
+        tracing::debug!("{}: woken: {wake:?}", self.account.name);
+        self.forgive();
+        true
+    }
+
+    /// It is tried again without more waiting.
+    fn forgive(&mut self) {
+        self.backoff.reset();
+        self.push_backoff.reset();
+        self.failed = false;
+    }
+
+    /// Drops every connection.
+    async fn hang_up(&mut self) {
+        if let Some(opened) = &mut self.opened {
+            opened.hang_up();
+        }
+        if let Some(starting) = self.starting.take() {
+            starting.abort();
+        }
+        if let Some(push) = self.push.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), push.close()).await;
+        }
+        self.suspects.clear();
+    }
+
+    fn decide(&mut self, hold: HoldId, decided: HoldState) -> Result<()> {
+        let opened = match &mut self.opened {
+            Some(opened) => opened,
+            None => self.opened.insert(Opened::open(&self.account, &self.config)?),
+        };
+        opened.with_ledger(|l| account::decide(l, hold, decided).map(|_| ()))
+    }
+
+    /// A pass. False: it is the end.
+    async fn look(&mut self, why: Why) -> bool {
+        let (options, asked) = self.asked();
+        self.board.set(|l| {
+            l.state = State::Syncing;
+            l.until = None;
+        });
+        let Some(done) = self.pass(&options).await else { return false };
+        for reply in asked {
+            // who asked may have gone
+            let _ = reply.send(match &done {
+                Ok(report) => Reply::Pass(report.clone()),
+                Err(e) => Reply::Failed(e.clone()),
+            });
+        }
+        self.board.set(|l| l.passes += 1);
+        match done {
+            Ok(report) => self.passed(why, report),
+            Err(e) => self.failed(e),
+        }
+        true
+    }
+
+    /// What is asked of the next pass, and who waits for it. Those who ask for the same share it.
+    fn asked(&mut self) -> (PassOptions, Vec<oneshot::Sender<Reply>>) {
+        let plain = |o: &PassOptions| o.folders.is_empty() && !o.take_over;
+        let mut options = PassOptions::default();
+        let mut asked = Vec::new();
+        let mut rest = VecDeque::new();
+        for order in self.queue.drain(..) {
+            match order {
+                Order::Sync(wanted, reply) if asked.is_empty() => {
+                    options = wanted;
+                    asked.push(reply);
+                }
+                Order::Sync(wanted, reply) if plain(&wanted) && plain(&options) => {
+                    asked.push(reply);
+                }
+                order => rest.push_back(order),
+            }
+        }
+        self.queue = rest;
+        (options, asked)
+    }
+
+    /// `None`: it was told to stop.
+    async fn pass(&mut self, options: &PassOptions) -> Option<Result<PassReport>> {
+        let Self { account, config, board, orders, queue, opened, watcher, .. } = self;
+        let progress = board.progress();
+        // the one place that knows what protocols there are
+        match account.protocol {
+            Protocol::Imap => {
+                let opened = match opened {
+                    Some(opened) => opened,
+                    None => match Opened::open(account, config) {
+                        Ok(new) => opened.insert(new),
+                        Err(e) => return Some(Err(e)),
+                    },
+                };
+                // what happens from now on is told
+                watch(watcher, account, board);
+                if let Some(watcher) = watcher {
+                    opened.trust(watcher.complete());
+                }
+                attended(orders, queue, board, opened.pass(account, options, &progress)).await
+            }
+            Protocol::Pop3 => {
+                let pass = account::pass(account, config, options, &progress);
+                let done = attended(orders, queue, board, pass).await;
+                watch(watcher, account, board);
+                done
+            }
+        }
+    }
+
+    fn passed(&mut self, why: Why, report: PassReport) {
+        let name = &self.account.name;
+        let did = report.new + report.sent + report.flags + report.moved + report.deleted;
+        if did + report.kept > 0 || report.held != self.held {
+            tracing::info!("{name}: {report}");
+        } else {
+            tracing::debug!("{name}: {report} ({why:?})");
+        }
+        if report.held > self.held {
+            tracing::warn!("{name}: something is held and needs a decision; see `mailkeep status`");
+        }
+        self.held = report.held;
+        self.failed = false;
+        self.backoff.reset();
+        let error = report.errors.first().map(ToString::to_string);
+        if error.is_none() && self.told.take().is_some() {
+            tracing::info!("{name}: works again");
+        }
+        self.told.clone_from(&error);
+        self.know_folders();
+        if why == Why::Time
+            && let Some(push) = &self.push
+        {
+            let until = Instant::now() + TOLD_WITHIN;
+            for folder in &report.news_in {
+                if push.methods().get(folder).is_some_and(|m| *m != push::Method::Poll) {
+                    self.suspects.insert(folder.clone(), until);
+                }
+            }
+        }
+        let interval = self.account.poll_interval;
+        let polled = self.push.as_ref().is_none_or(Push::needs_polling)
+            || self.watcher.as_ref().is_none_or(|w| w.degraded().is_some())
+            || error.is_some();
+        let mut wait = if polled { interval } else { interval.saturating_mul(SAFETY) };
+        // accounts of one server need not come all at once
+        wait += wait.mul_f64(f64::from(u32::try_from(dice() % 1000).unwrap_or(0)) / 10_000.0);
+        self.unfinished = if report.unfinished { self.unfinished.saturating_add(1) } else { 0 };
+        if self.unfinished > 0 {
+            let soon = Duration::from_secs(1 << self.unfinished.min(10));
+            wait = wait.min(soon);
+        }
+        self.due = Instant::now().checked_add(wait);
+        let until = unix_now().checked_add_unsigned(wait.as_secs());
+        let push = self.methods();
+        let mut notes = report.notes.clone();
+        notes.extend(self.watcher.as_ref().and_then(Watcher::degraded).map(|e| e.to_string()));
+        self.board.set(|l| {
+            l.state = if report.held > 0 { State::Held } else { State::Waiting };
+            l.until = until;
+            l.error = error;
+            l.notes = notes;
+            l.push = push;
+            l.last_pass = Some((unix_now(), report.to_string()));
+        });
+    }
+
+    fn failed(&mut self, e: Error) {
+        let name = &self.account.name;
+        let text = e.to_string();
+        if self.told.as_ref() == Some(&text) {
+            tracing::debug!("{name}: {text}");
+        } else {
+            tracing::warn!("{name}: {text}");
+        }
+        if !matches!(e.kind, Kind::Connection | Kind::Credentials | Kind::Tls | Kind::Protocol) {
+            // the lock and the ledger may belong to what is not there any more
+            self.opened = None;
+        }
+        self.told = Some(text.clone());
+        self.failed = true;
+        self.unfinished = 0;
+        let then = self.backoff.failed(Cause::of(&e), backoff::hint(&e.what), dice());
+        let state = match (e.kind, then) {
+            (_, Then::Park) => State::Parked,
+            (Kind::DiskFull, _) => State::DiskFull,
+            (Kind::Maildir, _) => State::MaildirMissing,
+            (Kind::Locked, _) => State::Locked,
+            _ => State::Backoff,
+        };
+        let wait = match then {
+            Then::Wait(wait) => Some(wait),
+            Then::Park => {
+                tracing::warn!(
+                    "{name}: parked; nothing is tried before `mailkeep sync` or `mailkeep reload`"
+                );
+                None
+            }
+        };
+        self.due = wait.and_then(|w| Instant::now().checked_add(w));
+        let until = wait.and_then(|w| unix_now().checked_add_unsigned(w.as_secs()));
+        let push = self.methods();
+        self.board.set(|l| {
+            l.state = state;
+            l.until = until;
+            l.error = Some(text);
+            l.push = push;
+        });
+    }
+
+    /// After a listing: what push is to hear of.
+    fn know_folders(&mut self) {
+        if self.account.protocol != Protocol::Imap {
+            return;
+        }
+        let folders = self.watched();
+        let Some(push) = &mut self.push else {
+            if self.starting.is_none() && self.push_at.is_none() {
+                self.push_at = Some(Instant::now());
+            }
+            return;
+        };
+        push.set_folders(&folders);
+        // a folder that is to be watched by IDLE has appeared
+        let appeared = |f: &FolderName| {
+            push.methods().get(f) == Some(&push::Method::Poll) && !self.listening.1.contains(f)
+        };
+        let idles = push.methods().values().any(|m| *m == push::Method::Idle);
+        if idles && self.account.idle_folders.iter().any(appeared) {
+            self.push = None;
+            self.push_at = Some(Instant::now());
+        }
+    }
+
+    fn watched(&self) -> Vec<Watched> {
+        let known = self.opened.as_ref().map(Opened::folders).unwrap_or_default();
+        known
+            .iter()
+            .map(|f| Watched {
+                name: f.name.clone(),
+                wire: f.wire.clone(),
+                personal: f.personal,
+                mirrored: f.mirrored,
+            })
+            .collect()
+    }
+
+    fn start_push(&mut self) {
+        self.push_at = None;
+        let account = self.account.clone();
+        let wanted = Wanted {
+            folders: self.watched(),
+            idle: account.idle_folders.clone(),
+            // one is the pass's own
+            connections: account.connections.saturating_sub(1),
+        };
+        let names = wanted.folders.iter().map(|f| f.name.clone()).collect();
+        self.listening = (Instant::now(), names);
+        self.starting = Some(tokio::spawn(async move {
+            let login = account::log_in_as(&account).await?;
+            let (timeouts, pace) = (Timeouts::default(), push::Pace::default());
+            Push::start(&account.endpoint, &login, &timeouts, &wanted, pace).await
+        }));
+    }
+
+    fn push_started(&mut self, started: Result<Push>) {
+        match started {
+            Ok(push) => {
+                self.push = Some(push);
+                let methods = self.methods();
+                tracing::debug!("{}: push: {methods:?}", self.account.name);
+                self.board.set(|l| l.push = methods);
+            }
+            Err(e) => self.push_lost(&e),
+        }
+    }
+
+    /// There is no push for a while; the polls go on.
+    fn push_lost(&mut self, e: &Error) {
+        tracing::debug!("{}: push is lost: {e}", self.account.name);
+        if self.push.take().is_some() && self.listening.0.elapsed() > STEADY {
+            self.push_backoff.reset();
+        }
+        self.suspects.clear();
+        let then = self.push_backoff.failed(Cause::of(e), backoff::hint(&e.what), dice());
+        // a password that is refused here is refused to a pass too, and that parks the account
+        let wait = match then {
+            Then::Wait(wait) => wait,
+            Then::Park => Duration::from_secs(900),
+        };
+        self.push_at = Instant::now().checked_add(wait);
+        let poll = Instant::now().checked_add(self.account.poll_interval);
+        self.due = self.due.min(poll).or(self.due);
+        let methods = self.methods();
+        self.board.set(|l| l.push = methods);
+    }
+
+    /// Whether a hint says more than the ledger knows: our own doings come back as hints.
+    fn is_news(&mut self, hint: push::Hint) -> bool {
+        let push::Hint::Folders(said) = hint else {
+            self.suspects.clear();
+            return true;
+        };
+        self.suspects.retain(|folder, _| !said.contains_key(folder));
+        let Some(opened) = &self.opened else { return true };
+        let Ok(records) = opened.with_ledger(|l| l.folders()) else { return true };
+        let known = |name: &FolderName, said: &Said| {
+            let record = records.values().find(|r| r.name == *name);
+            record.is_some_and(|r| {
+                said.uidvalidity.is_some()
+                    && said.uidvalidity == r.uidvalidity
+                    && said.uidnext.is_some()
+                    && said.uidnext == r.uidnext
+                    && said.messages == Some(r.messages)
+                    && said.modseq.is_some()
+                    && said.modseq == r.modseq
+            })
+        };
+        !said.iter().all(|(name, said)| known(name, said))
+    }
+
+    /// A poll found what push has not told of in time.
+    fn demote(&mut self) {
+        let now = Instant::now();
+        let late: Vec<FolderName> =
+            self.suspects.iter().filter(|(_, at)| **at <= now).map(|(f, _)| f.clone()).collect();
+        for folder in late {
+            self.suspects.remove(&folder);
+            let Some(push) = &mut self.push else { continue };
+            if push.demote(&folder) {
+                tracing::warn!(
+                    "{}: the server did not tell of changes in {folder} by push; polled from now on",
+                    self.account.name
+                );
+            }
+        }
+        let poll = Instant::now().checked_add(self.account.poll_interval);
+        self.due = self.due.min(poll).or(self.due);
+        let methods = self.methods();
+        self.board.set(|l| {
+            l.push = methods;
+            let note = "push did not tell of a change that a poll found; polled from now on";
+            l.notes.push(note.into());
+        });
+    }
+
+    fn methods(&self) -> BTreeMap<String, String> {
+        match &self.push {
+            Some(push) => {
+                push.methods().iter().map(|(f, m)| (f.to_string(), m.to_string())).collect()
+            }
+            None => self
+                .watched()
+                .iter()
+                .filter(|f| f.mirrored)
+                .map(|f| (f.name.to_string(), push::Method::Poll.to_string()))
+                .collect(),
+        }
+    }
+}
+
+/// Watches the maildir, if that is not done yet.
+fn watch(watcher: &mut Option<Watcher>, account: &Account, board: &Board) {
+    if watcher.is_some() {
+        return;
+    }
+    match Watcher::start(&account.maildir, account.layout) {
+        Ok(new) => *watcher = Some(new),
+        Err(e) => {
+            let text = e.to_string();
+            board.set(|l| {
+                if !l.notes.contains(&text) {
+                    tracing::warn!("{}: {text}", account.name);
+                    l.notes.push(text);
+                }
+            });
+        }
+    }
+}
+
+/// Runs a pass while orders are heard. What can wait is put into the queue. `None`: the end came,
+/// and the pass was dropped where it stood; the next one goes on from there.
+async fn attended<T>(
+    orders: &mut UnboundedReceiver<Order>,
+    queue: &mut VecDeque<Order>,
+    board: &Board,
+    pass: impl Future<Output = T>,
+) -> Option<T> {
+    let mut pass = pin!(pass);
+    let mut end = None;
+    loop {
+        tokio::select! {
+            done = &mut pass => return Some(done),
+            order = orders.recv(), if end.is_none() => match order {
+                Some(Order::Ping) => board.beat(),
+                Some(Order::Stop) | None => {
+                    end = Some(Instant::now() + GRACE);
+                    queue.push_back(Order::Stop);
+                }
+                Some(order) => queue.push_back(order),
+            },
+            () = until(end) => return None,
+        }
+    }
+}
+
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => pending().await,
+    }
+}
+
+async fn changed(watcher: &mut Option<Watcher>) -> watch::Hint {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => pending().await,
+    }
+}
+
+async fn heard(push: &mut Option<Push>) -> Result<push::Hint> {
+    match push {
+        Some(push) => push.next().await,
+        None => pending().await,
+    }
+}
+
+async fn started(starting: &mut Option<JoinHandle<Result<Push>>>) -> Result<Push> {
+    let Some(task) = starting else { return pending().await };
+    let done = task.await;
+    *starting = None;
+    done.unwrap_or_else(|_| Err(Error::account(Kind::Internal, "the start of push was lost")))
+}
+
+/// For jitter; without randomness there is none.
+fn dice() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_ne_bytes(bytes),
+        Err(_) => 0,
+    }
+}
