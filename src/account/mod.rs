@@ -19,8 +19,8 @@ mod resolve;
 mod start;
 
 pub use connect::connect;
-pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
 pub use decide::{decide, find_hold};
+pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
 pub use opened::{Known, Opened};
 pub(crate) use start::log_in_as;
 pub use start::pass;
