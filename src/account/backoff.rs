@@ -109,10 +109,8 @@ pub fn hint(said: &str) -> Option<Duration> {
     let said = said.to_ascii_lowercase();
     let has = |w: &str| said.contains(w);
     let asks = ["again", "retry", "wait", "login-delay", "backoff"].iter().any(|w| has(w));
-    let words: Vec<&str> = said
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .collect();
+    let words: Vec<&str> =
+        said.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
     if asks {
         for (i, word) in words.iter().enumerate() {
             let digits = word.bytes().take_while(u8::is_ascii_digit).count();

@@ -19,8 +19,8 @@ mod resolve;
 mod start;
 
 pub use connect::connect;
-pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
 pub use decide::{decide, find_hold};
+pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
 pub use opened::{Known, Opened};
 pub(crate) use start::log_in_as;
 pub use start::pass;
@@ -50,6 +50,9 @@ pub struct PassOptions {
 pub struct PassReport {
     /// Messages that came from the server.
     pub new: u64,
+    /// Where they came to.
+    #[serde(skip)]
+    pub new_in: BTreeSet<FolderName>,
     /// Messages that were sent to the server.
     pub sent: u64,
     /// Messages whose flags changed, on either side.

@@ -39,12 +39,7 @@ pub(super) fn run(
     Ok(Exit::Ok)
 }
 
-fn mark(
-    config: &Config,
-    account: &Account,
-    id: HoldId,
-    decided: HoldState,
-) -> Result<(Hold, Who)> {
+fn mark(config: &Config, account: &Account, id: HoldId, decided: HoldState) -> Result<(Hold, Who)> {
     let path = path_for(&config.state_dir, &account.name);
     // asked first without a lock: a wrong number is to be told even while a pass runs
     let Some(ledger) = Ledger::open_readonly(&path)? else {

@@ -16,8 +16,12 @@ const LONGEST_REPLY: u64 = 64 << 20;
 pub fn ask(config: &Config, request: &Request) -> Result<Option<Reply>> {
     let path = path(&config.runtime_dir);
     let fail = |e: std::io::Error| {
-        Error::new(Scope::Fatal, Kind::Io, format!("cannot ask the daemon at {}: {e}", path.display()))
-            .next("does it run as this user? If it hangs, stop it and start it again")
+        Error::new(
+            Scope::Fatal,
+            Kind::Io,
+            format!("cannot ask the daemon at {}: {e}", path.display()),
+        )
+        .next("does it run as this user? If it hangs, stop it and start it again")
     };
     let mut stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,

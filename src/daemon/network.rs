@@ -88,7 +88,8 @@ fn listen() -> std::io::Result<tokio::net::UdpSocket> {
 /// Waits for a message, and throws it and all others away.
 async fn drain(socket: &tokio::net::UdpSocket) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
-    let lost = |e: &std::io::Error| e.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error());
+    let lost =
+        |e: &std::io::Error| e.raw_os_error() == Some(rustix::io::Errno::NOBUFS.raw_os_error());
     match socket.recv(&mut buffer).await {
         Err(e) if !lost(&e) => return Err(e),
         // lost messages are messages
