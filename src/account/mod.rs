@@ -50,6 +50,9 @@ pub struct PassOptions {
 pub struct PassReport {
     /// Messages that came from the server.
     pub new: u64,
+    /// Where they came to.
+    #[serde(skip)]
+    pub new_in: BTreeSet<FolderName>,
     /// Messages that were sent to the server.
     pub sent: u64,
     /// Messages whose flags changed, on either side.

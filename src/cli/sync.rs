@@ -8,11 +8,13 @@ use super::screen::Screen;
 use crate::account::{self, PassOptions, PassReport};
 use crate::config::{Account, Config};
 use crate::daemon::client;
+use crate::daemon::hooks::{self, Occasion};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 
 /// A pass by the daemon where one runs, else by ourselves. A dry run does nothing that a daemon
-/// would have to know of.
+/// would have to know of. Of the hooks only that for new mail is run here: what failed and what is
+/// held is said by the exit status, at every pass.
 pub(super) async fn by_whoever_can(
     account: &Account,
     config: &Config,
@@ -24,7 +26,13 @@ pub(super) async fn by_whoever_can(
     {
         return Ok(report);
     }
-    account::pass(account, config, options, progress).await
+    let report = account::pass(account, config, options, progress).await?;
+    if report.new > 0 && !options.dry_run {
+        let folders = report.new_in.clone();
+        let occasion = Occasion { folders, new: report.new, ..Occasion::default() };
+        hooks::run_once(account, config, hooks::Kind::NewMail, &occasion).await;
+    }
+    Ok(report)
 }
 
 /// Runs `pass` for each account, prints what came of it, and says how the process should end.

@@ -2,11 +2,12 @@
 //!
 //! Reading order: this file (the supervisor: workers, signals, reload), `worker` (one account),
 //! `board` (where a worker says how it stands), `protocol`, `control` and `client` (the socket),
-//! `network` and `notify` (the machine and systemd).
+//! `network` and `notify` (the machine and systemd), `hooks` (the user's commands).
 
 mod board;
 pub mod client;
 mod control;
+pub mod hooks;
 mod network;
 mod notify;
 pub mod protocol;
@@ -30,6 +31,7 @@ use crate::ledger::{HoldId, HoldState};
 use crate::policy::FolderPattern;
 use board::Board;
 use control::Control;
+use hooks::Runner;
 use network::{Network, Sleep};
 use notify::Manager;
 use protocol::{Reply, Request, Status};
@@ -52,6 +54,9 @@ pub fn run(config: Config, load: Load) -> Result<()> {
 /// All workers have ended by then, or are left where they stand: a pass can be killed anywhere.
 const LAST: Duration = Duration::from_millis(4500);
 
+/// What hooks are under way may go on for so long.
+const HOOKS: Duration = Duration::from_secs(3);
+
 /// How often the supervisor looks around.
 const TICK: Duration = Duration::from_secs(3);
 
@@ -63,9 +68,12 @@ async fn supervise(config: Config, load: Load) -> Result<()> {
     let manager = Manager::from_environment();
     let watchdog = manager.watchdog();
     let changed = Arc::new(Notify::new());
+    let hooks = Runner::start(hooks::Pace::default());
+    hooks.configure(&config);
     let daemon = Arc::new(Daemon {
         since: unix_now(),
         changed: changed.clone(),
+        hooks: hooks.clone(),
         manager,
         load,
         state: Mutex::new(Running { config: Arc::new(config), workers: BTreeMap::new() }),
@@ -112,7 +120,8 @@ async fn supervise(config: Config, load: Load) -> Result<()> {
     tracing::info!("ending");
     daemon.manager.stopping();
     let workers = std::mem::take(&mut daemon.running().workers);
-    stop(workers.into_values().collect(), Some(LAST)).await;
+    // both have the same time
+    tokio::join!(stop(workers.into_values().collect(), Some(LAST)), hooks.finish(HOOKS));
     Ok(())
 }
 
@@ -126,6 +135,7 @@ async fn next(signal: &mut Signal) {
 struct Daemon {
     since: i64,
     changed: Arc<Notify>,
+    hooks: Runner,
     manager: Manager,
     load: Load,
     state: Mutex<Running>,
@@ -158,7 +168,7 @@ impl Daemon {
         let config = running.config.clone();
         for (name, account) in &config.accounts {
             if !running.workers.contains_key(name) {
-                let handle = start(account, &config, &self.changed)?;
+                let handle = start(account, &config, &self.changed, &self.hooks)?;
                 running.workers.insert(name.clone(), handle);
             }
         }
@@ -265,6 +275,7 @@ impl Daemon {
 
     async fn reload_now(&self) -> Result<String> {
         let new = Arc::new((self.load)()?);
+        self.hooks.configure(&new);
         for warning in &new.warnings {
             tracing::warn!("{warning}");
         }
@@ -295,11 +306,16 @@ impl Daemon {
     }
 }
 
-fn start(account: &Account, config: &Arc<Config>, changed: &Arc<Notify>) -> Result<Handle> {
+fn start(
+    account: &Account,
+    config: &Arc<Config>,
+    changed: &Arc<Notify>,
+    hooks: &Runner,
+) -> Result<Handle> {
     let account = Arc::new(account.clone());
     let board = Arc::new(Board::new(changed.clone()));
     let (orders, inbox) = unbounded_channel();
-    let worker = Worker::new(account.clone(), config.clone(), board.clone(), inbox);
+    let worker = Worker::new(account.clone(), config.clone(), board.clone(), hooks.clone(), inbox);
     let name = account.name.clone();
     let thread = std::thread::Builder::new()
         .name(format!("mk-{}", account.name))

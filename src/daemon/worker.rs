@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::board::Board;
+use super::hooks::{self, Occasion, Runner};
 use super::protocol::{Reply, State};
 use crate::account::backoff::{self, Backoff, Cause, Then};
 use crate::account::clock::unix_now;
@@ -62,6 +63,7 @@ pub struct Worker {
     account: Arc<Account>,
     config: Arc<Config>,
     board: Arc<Board>,
+    hooks: Runner,
     orders: UnboundedReceiver<Order>,
     /// What came during a pass.
     queue: VecDeque<Order>,
@@ -86,6 +88,8 @@ pub struct Worker {
     suspects: BTreeMap<FolderName, Instant>,
     /// What was told to the log last.
     told: Option<String>,
+    /// Failures in a row.
+    failures: u32,
     held: u64,
 }
 
@@ -109,6 +113,9 @@ const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// With push in place it is polled this much less often: only to see whether push tells all.
 const SAFETY: u32 = 6;
 
+/// So many connections that failed in a row are a failure to tell of.
+const LASTING: u32 = 4;
+
 /// Push that lived this long was no failure.
 const STEADY: Duration = Duration::from_secs(60);
 
@@ -121,12 +128,14 @@ impl Worker {
         account: Arc<Account>,
         config: Arc<Config>,
         board: Arc<Board>,
+        hooks: Runner,
         orders: UnboundedReceiver<Order>,
     ) -> Self {
         Self {
             account,
             config,
             board,
+            hooks,
             orders,
             queue: VecDeque::new(),
             opened: None,
@@ -143,6 +152,7 @@ impl Worker {
             unfinished: 0,
             suspects: BTreeMap::new(),
             told: None,
+            failures: 0,
             held: 0,
         }
     }
@@ -382,8 +392,18 @@ impl Worker {
         if report.held > self.held {
             tracing::warn!("{name}: something is held and needs a decision; see `mailkeep status`");
         }
+        if report.new > 0 {
+            let folders = report.new_in.clone();
+            let occasion = Occasion { folders, new: report.new, ..Occasion::default() };
+            self.hooks.fire(&self.account, hooks::Kind::NewMail, occasion);
+        }
+        if report.held > self.held {
+            let occasion = Occasion { held: report.held, ..Occasion::default() };
+            self.hooks.fire(&self.account, hooks::Kind::Held, occasion);
+        }
         self.held = report.held;
         self.failed = false;
+        self.failures = 0;
         self.backoff.reset();
         let error = report.errors.first().map(ToString::to_string);
         if error.is_none() && self.told.take().is_some() {
@@ -442,6 +462,12 @@ impl Worker {
         }
         self.told = Some(text.clone());
         self.failed = true;
+        self.failures = self.failures.saturating_add(1);
+        // a connection that comes back soon is nobody's concern
+        if self.failures == if e.kind == Kind::Connection { LASTING } else { 1 } {
+            let occasion = Occasion { error: Some(text.clone()), ..Occasion::default() };
+            self.hooks.fire(&self.account, hooks::Kind::Failed, occasion);
+        }
         self.unfinished = 0;
         let then = self.backoff.failed(Cause::of(&e), backoff::hint(&e.what), dice());
         let state = match (e.kind, then) {

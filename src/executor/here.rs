@@ -445,7 +445,9 @@ fn link_one(p: &mut Pass<'_>, trees: &Trees, arrival: RowId, from: RowId) -> Res
     row.identity.reader = known.identity.reader;
     row.identity.fingerprint = known.identity.fingerprint.clone();
     let e = journal::of_row(p, Done::Download, Side::Here, &row, "its bytes were here already");
+    let name = p.folder(new.folder)?.rec.name.clone();
     p.report.new += 1;
+    p.report.new_in.insert(name);
     p.write(|tx| {
         tx.update_row(&row)?;
         tx.journal(&e)

@@ -185,6 +185,10 @@ fn settle(p: &mut Pass<'_>, done: Stored) -> Result<()> {
         }
     }
     p.report.new += done.messages;
+    for folder in done.places.keys() {
+        let name = p.folder(*folder)?.rec.name.clone();
+        p.report.new_in.insert(name);
+    }
     for row in &done.replaced {
         p.missing.remove(row);
     }
