@@ -13,9 +13,11 @@ fn run_all<T>(f: impl Future<Output = T>) -> T {
 /// Accounts with this command for new mail; their names go through `password_env`.
 fn config(dir: &Path, names: &[&str], command: &str) -> Config {
     let one = |n: &&str| {
-        let account = EXAMPLE.replace("work", n);
-        let lines = account.lines().filter(|l| !l.starts_with("password"));
-        lines.collect::<Vec<_>>().join("\n") + "\npassword_env = \"HOOK_TEST_SECRET\"\n"
+        let secret = |l: &str| match l.starts_with("password") {
+            true => "password_env = \"HOOK_TEST_SECRET\"\n".to_owned(),
+            false => format!("{l}\n"),
+        };
+        EXAMPLE.replace("work", n).lines().map(secret).collect::<String>()
     };
     let file = dir.join("c.toml");
     let hooks = format!("[hooks]\nnew_mail = '''{command}'''\n");
