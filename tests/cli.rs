@@ -502,3 +502,32 @@ fn the_manual_is_rendered_for_the_program_and_each_command() {
     }
     assert_eq!(w.run_bare(&["man", "--dir", "nowhere"]).status, 1);
 }
+
+#[test]
+fn the_units_are_what_systemd_takes_and_the_system_s_is_shut() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let dir = tempfile::tempdir().unwrap();
+    for unit in ["mailkeep.service", "mailkeep@.service"] {
+        // verify wants the program to be there
+        let program = assert_cmd::cargo::cargo_bin("mailkeep");
+        let text = fs::read_to_string(units.join(unit)).unwrap();
+        let exec = format!("ExecStart={} ", program.display());
+        let text = text.replace("ExecStart=mailkeep ", &exec);
+        assert!(text.contains(&exec), "{unit}");
+        let named = dir.path().join(unit.replace('@', "@root"));
+        fs::write(&named, text).unwrap();
+        let (well, said) =
+            judged("systemd-analyze", &["verify", "--man=no", named.to_str().unwrap()]);
+        // of other units of the machine, and what systemd before 253 does not know
+        let about = said.lines().filter(|l| l.contains("mailkeep"));
+        let about: Vec<_> = about.filter(|l| !l.ends_with("ignoring: notify-reload")).collect();
+        assert!(well && about.is_empty(), "{said}");
+    }
+    let unit = units.join("mailkeep@.service");
+    let (_, said) =
+        judged("systemd-analyze", &["security", "--offline=true", unit.to_str().unwrap()]);
+    let rated =
+        said.lines().find_map(|l| l.split_once("Overall exposure level for ")?.1.split_once(": "));
+    let rate = rated.and_then(|(_, r)| r.split(' ').next()?.parse::<f64>().ok());
+    assert!(rate.is_some_and(|r| r <= 1.5), "{said}");
+}

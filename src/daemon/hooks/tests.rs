@@ -66,7 +66,7 @@ fn what_happens_together_is_one_run_with_all_of_it() {
     for line in ["MAILKEEP_EVENT=new_mail", "MAILKEEP_ACCOUNT=a", "MAILKEEP_NEW=3"] {
         assert!(env.lines().any(|l| l == line), "{line}: {env}");
     }
-    assert!(env.contains("MAILKEEP_FOLDERS=INBOX\nWork/x?y\n"), "{env}");
+    assert!(env.contains("MAILKEEP_FOLDERS=INBOX\nWork/x\\ny\n"), "{env}");
     assert!(!env.contains("NOTIFY_SOCKET") && env.contains("MAILKEEP_MAILDIR=/"), "{env}");
 }
 
