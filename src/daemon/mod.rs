@@ -52,7 +52,7 @@ pub fn run(config: Config, load: Load) -> Result<()> {
 }
 
 /// All workers have ended by then, or are left where they stand: a pass can be killed anywhere.
-const LAST: Duration = Duration::from_millis(4500);
+const LAST: Duration = Duration::from_secs(4);
 
 /// What hooks are under way may go on for so long.
 const HOOKS: Duration = Duration::from_secs(3);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use crate::common::maildir::deliver;
 use crate::common::*;
 use crate::world::*;
 

@@ -65,7 +65,13 @@ impl World {
     }
 
     pub fn local(&self, folder: &str) -> Vec<LocalMessage> {
-        read_folder(&self.mk.folder(folder))
+        let dir = self.mk.folder(folder);
+        // what is not there yet is empty
+        if dir.join("cur").is_dir() && dir.join("new").is_dir() {
+            read_folder(&dir)
+        } else {
+            Vec::new()
+        }
     }
 
     pub fn remote(&self, folder: &str) -> Vec<RemoteMessage> {
