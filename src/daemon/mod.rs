@@ -1,12 +1,14 @@
 //! `mailkeep run`: keeps every account in step, for months.
 //!
-//! Reading order: this file (the supervisor: workers, signals, reload), `worker` (one account),
-//! `board` (where a worker says how it stands), `protocol`, `control` and `client` (the socket),
-//! `network` and `notify` (the machine and systemd), `hooks` (the user's commands).
+//! Reading order: this file (the supervisor: workers, signals, reload), `worker` (one account) with
+//! `hearing` (its push), `board` (where a worker says how it stands), `protocol`, `control` and
+//! `client` (the socket), `network` and `notify` (the machine and systemd), `hooks` (the user's
+//! commands).
 
 mod board;
 pub mod client;
 mod control;
+mod hearing;
 pub mod hooks;
 mod network;
 mod notify;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::common::process::wait_for;
 use crate::common::maildir::{deliver, make_folder, move_file, set_flags};
+use crate::common::process::wait_for;
 use crate::common::*;
 use crate::world::*;
 

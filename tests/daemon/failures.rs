@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::common::maildir::deliver;
 use crate::common::process::wait_for;
 use crate::common::proxy::Faults;
 use crate::common::scripted::{Script, Step, send};
-use crate::common::maildir::deliver;
 use crate::common::*;
 use crate::world::*;
 
@@ -184,6 +184,8 @@ fn push_that_does_not_tell_is_demoted() {
     wait_for("push by NOTIFY", SOON, || {
         (live(&w.mk)?.0["push"]["INBOX"] == "notify").then_some(())
     });
+    // what comes right after news is looked for anyway
+    settle(&w.mk, Duration::from_secs(2));
     w.proxy.mute("NOTIFY");
     w.server.seed("INBOX", &w.mint.letters(40..41));
     wait_for("the arrival, by a poll", SOON, || (w.local("INBOX").len() == 11).then_some(()));

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::common::process::wait_for;
 use crate::common::maildir::deliver;
+use crate::common::process::wait_for;
 use crate::common::*;
 use crate::world::*;
 
