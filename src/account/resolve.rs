@@ -2,17 +2,17 @@
 //! message and pairs; what does not show up within a while was not done, and only then is it asked
 //! for again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::observe;
 use super::pass::Pass;
 use crate::error::Result;
-use crate::executor::keeps;
+use crate::executor::keeps_in;
 use crate::ledger::{Intent, IntentKind};
-use crate::model::{Row, RowId, State};
+use crate::model::{BaseName, ContentHash, FolderId, Row, RowId, State};
 use crate::policy::decide::{Action, Decision};
-use crate::reconcile::{FileId, LocalFile, Trees};
+use crate::reconcile::{FileId, Trees};
 
 /// How long the server may still be finishing a command, in seconds.
 const FINISHING: i64 = 10;
@@ -43,7 +43,7 @@ pub async fn find_copies(p: &mut Pass<'_>) -> Result<()> {
         };
         let Some(mut copy) = copy_in_target(p, &intent, &original).await? else { continue };
         copy.copy_of = Some(original.id);
-        copy.keeps = p.trash() == Some(intent.target) && keeps(p, original.folder);
+        copy.keeps = keeps_in(p, &original, intent.target);
         p.write(|tx| {
             tx.update_row(&copy)?;
             tx.delete_intent(intent.id)
@@ -98,47 +98,122 @@ pub fn hold_back_open_intents(
     }
     let now = p.now();
     let mut closed = Vec::new();
+    let mut held = Asked::default();
     p.wait_until = None;
+    let files = Files::of(trees);
+    let asked = Asked::of(trees, &decision.actions);
     for intent in &open {
-        let file = trees.files.iter().find(|(_, f)| is_of(intent, f)).map(|(id, _)| *id);
-        let adopted = decision.actions.iter().any(|a| {
-            matches!(a, Action::Adopt { file: f, .. } | Action::MeetAt { file: f, .. }
-                     if Some(*f) == file)
-        });
+        let file = files.of_intent(intent);
+        // the intent stays until that is done, too
+        if file.is_some_and(|f| asked.adopted.contains(&f)) {
+            continue;
+        }
         // a deletion's intent has no file, but a message that may still be on its way
         let row = intent.row.filter(|_| intent.place.is_none());
         let original = row.map(|id| p.ledger.with(|l| l.row(id))).transpose()?.flatten();
-        let asked = file.is_some() || original.is_some_and(|r| r.on_server());
-        let before = decision.actions.len();
-        if !adopted && now < intent.created + FINISHING {
-            decision.actions.retain(|a| !repeats(intent, file, a));
-        }
-        if decision.actions.len() < before {
+        let waits = file.is_some() || original.is_some_and(|r| r.on_server());
+        let has_time = now < intent.created + FINISHING;
+        let file = file.filter(|f| asked.files.contains(f));
+        let row = intent.row.filter(|r| asked.rows.contains(r));
+        if has_time && (file.is_some() || row.is_some()) {
+            held.files.extend(file);
+            held.rows.extend(row);
             p.wait_until = p.wait_until.max(Some(intent.created + FINISHING));
-        } else if let (false, Some(file)) = (adopted, file)
-            && now >= intent.created + FINISHING
+        } else if let (Some(file), false) = (file, has_time)
             && altered(p, intent)?
         {
             // sending it again could double it
-            decision.actions.retain(|a| !repeats(intent, Some(file), a));
+            held.files.insert(file);
             let why = "it was being sent when the connection broke, and the server may have \
                        stored it, but not byte for byte";
             p.refused.insert(file, why.into());
             closed.push(intent.id);
-        } else if adopted || !asked || now >= intent.created + FINISHING {
+        } else if !waits || !has_time {
             closed.push(intent.id);
         }
     }
+    decision.actions.retain(|a| !held.repeats(a));
     if !closed.is_empty() {
         p.write(|tx| closed.iter().try_for_each(|id| tx.delete_intent(*id)))?;
     }
     Ok(())
 }
 
-fn is_of(intent: &Intent, f: &LocalFile) -> bool {
-    intent.source_folder == Some(f.folder)
-        && (intent.identity.content.is_some() && intent.identity.content == f.identity.content
-            || intent.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base))
+/// Files by what tells that an intent is about them.
+struct Files<'a> {
+    by_place: BTreeMap<(FolderId, &'a BaseName), FileId>,
+    by_content: BTreeMap<ContentHash, FileId>,
+}
+
+impl<'a> Files<'a> {
+    fn of(trees: &'a Trees) -> Self {
+        let mut out = Self { by_place: BTreeMap::new(), by_content: BTreeMap::new() };
+        for (id, f) in &trees.files {
+            out.by_place.insert((f.folder, &f.place.file.base), *id);
+            if let Some(h) = f.identity.content {
+                out.by_content.entry(h).or_insert(*id);
+            }
+        }
+        out
+    }
+
+    /// The intent's file, even if a reader renamed or moved it since.
+    fn of_intent(&self, intent: &Intent) -> Option<FileId> {
+        let place = intent.source_folder.zip(intent.place.as_ref());
+        place
+            .and_then(|(folder, p)| self.by_place.get(&(folder, &p.file.base)))
+            .or_else(|| place.and(self.by_content.get(&intent.identity.content?)))
+            .copied()
+    }
+}
+
+/// What a decision would ask the server for again.
+#[derive(Default)]
+struct Asked {
+    files: BTreeSet<FileId>,
+    rows: BTreeSet<RowId>,
+    /// Files whose message was found on the server.
+    adopted: BTreeSet<FileId>,
+}
+
+impl Asked {
+    fn of(trees: &Trees, actions: &[Action]) -> Self {
+        let mut out = Self::default();
+        for action in actions {
+            match action {
+                Action::Adopt { file, .. } | Action::MeetAt { file, .. } => {
+                    out.adopted.insert(*file);
+                }
+                Action::MoveThere { row, file } if is_pending(trees, *row) => {
+                    out.adopted.insert(*file);
+                }
+                Action::Upload(f)
+                | Action::CopyThere { file: f, .. }
+                | Action::MoveThere { file: f, .. } => {
+                    out.files.insert(*f);
+                }
+                Action::TrashThere { row, .. } => {
+                    out.rows.insert(*row);
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    fn repeats(&self, action: &Action) -> bool {
+        match action {
+            Action::Upload(f)
+            | Action::CopyThere { file: f, .. }
+            | Action::MoveThere { file: f, .. } => self.files.contains(f),
+            Action::TrashThere { row, .. } => self.rows.contains(row),
+            _ => false,
+        }
+    }
+}
+
+fn is_pending(trees: &Trees, row: RowId) -> bool {
+    trees.rows.get(&row).is_some_and(|r| r.state == State::Pending)
 }
 
 /// Whether a message arrived in the target since with the Message-ID and Date of what was uploaded,
@@ -151,17 +226,6 @@ fn altered(p: &Pass<'_>, intent: &Intent) -> Result<bool> {
     Ok(alike
         .iter()
         .any(|r| r.folder == intent.target && r.uid.is_some() && r.uid >= intent.uidnext_before))
-}
-
-/// Whether the action would ask the server for the intent's message again.
-fn repeats(intent: &Intent, file: Option<FileId>, action: &Action) -> bool {
-    match action {
-        Action::Upload(f)
-        | Action::CopyThere { file: f, .. }
-        | Action::MoveThere { file: f, .. } => Some(*f) == file,
-        Action::TrashThere { row, .. } => Some(*row) == intent.row,
-        _ => false,
-    }
 }
 
 /// Gives the server the rest of its time, if anything waits for that; then both sides are looked at

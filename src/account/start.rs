@@ -158,7 +158,8 @@ async fn locked(
         let dir = maildir.dir(&rec.name);
         folders.insert(id, FolderState::new(rec, dir, policy));
     }
-    let scanned = Some(Prescan::start(&folders, unix_now()));
+    let path = ledger.with(|l| Ok(l.path().to_owned()))?;
+    let scanned = Some(Prescan::start(&folders, unix_now(), path));
     let session = match early {
         Some(session) => session,
         None => log_in(account).await?,

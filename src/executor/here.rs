@@ -347,14 +347,15 @@ fn unlink_one(p: &mut Pass<'_>, trees: &Trees, id: RowId, twin: Option<RowId>) -
     Ok(true)
 }
 
-/// Two files of one base name with equal bytes: flags united on the first, the second goes.
+/// Two files of one base name with equal bytes: flags united on the first, the second goes. Where
+/// the first stands then.
 pub fn unite(
     p: &mut Pass<'_>,
     folder: FolderId,
     row: Option<Row>,
     place: &Place,
     extra: &LocalFile,
-) -> Result<()> {
+) -> Result<Place> {
     let info = |p: &Place| p.file.info();
     let (a, b) = (info(place), info(&extra.place));
     let both = Info {
@@ -382,7 +383,7 @@ pub fn unite(
     e.counted = false;
     let seen = row.map(|mut row| {
         row.local = row.local.union(&extra.flags);
-        row.place = Some(united);
+        row.place = Some(united.clone());
         row
     });
     p.write(|tx| {
@@ -390,7 +391,8 @@ pub fn unite(
             tx.update_row(row)?;
         }
         tx.journal(&e)
-    })
+    })?;
+    Ok(united)
 }
 
 /// Gives arrivals the bytes that are here already. Those for which that fails are fetched.

@@ -194,7 +194,7 @@ fn change(
 }
 
 /// A pair without an agreed base: flags are united, but `\Deleted` on one side alone is taken off.
-fn unite(row: &mut Row) {
+pub fn unite(row: &mut Row) {
     let mut agreed = Flags {
         system: row.remote.system.intersection(row.local.system),
         keywords: row.remote.keywords.intersection(&row.local.keywords).cloned().collect(),
@@ -247,7 +247,8 @@ fn adopt(
 fn renumbered(p: &Pass<'_>, row: &Row, arrival: &Row) -> Row {
     let mut r = row.clone();
     let was_kept = r.state == State::Kept;
-    note_trash(p, &mut r, row.folder, arrival.folder);
+    // kept mail stays kept, whatever holds where the server has it again
+    r.keeps = was_kept || keeps_in(p, row, arrival.folder);
     r.state = State::Synced;
     r.folder = arrival.folder;
     r.uid = arrival.uid;
@@ -262,20 +263,21 @@ fn renumbered(p: &Pass<'_>, row: &Row, arrival: &Row) -> Row {
     r
 }
 
-/// A message that goes to `\Trash` takes the keep of the folder it came from along.
-fn note_trash(p: &Pass<'_>, row: &mut Row, from: FolderId, to: FolderId) {
+/// Whether the row keeps its message in another folder, whatever holds there. A message that goes
+/// to `\Trash` takes the keep of the folder it came from along, until it leaves it.
+pub fn keeps_in(p: &Pass<'_>, row: &Row, to: FolderId) -> bool {
     let trash = p.trash();
-    if Some(to) == trash {
-        if from != to {
-            row.keeps = keeps(p, from);
-        }
+    if row.folder == to {
+        row.keeps
+    } else if Some(to) == trash {
+        row.keeps || keeps(p, row.folder)
     } else {
-        row.keeps = false;
+        row.keeps && Some(row.folder) != trash
     }
 }
 
 /// Whether a folder keeps what goes from the server.
-pub fn keeps(p: &Pass<'_>, folder: FolderId) -> bool {
+fn keeps(p: &Pass<'_>, folder: FolderId) -> bool {
     p.folders.get(&folder).is_none_or(|f| f.policy.remote_delete == RemoteDelete::Keep)
 }
 

@@ -12,7 +12,7 @@ mod pull;
 mod there;
 mod upload;
 
-pub(crate) use joins::keeps;
+pub(crate) use joins::keeps_in;
 
 use std::collections::BTreeMap;
 

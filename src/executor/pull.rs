@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::joins::keeps;
+use super::joins::keeps_in;
 use super::{by_folder, here};
 use crate::account::observe_flags;
 use crate::account::pass::{Namer, Pass, SharedLedger};
@@ -93,8 +93,8 @@ async fn fetch_all(
             .filter_map(|(r, instead)| {
                 let mut row = r.clone();
                 // deleted here, then moved to the trash there: it takes its keep along
-                let from = instead.and_then(|i| trees.rows.get(&i)).map(|r| r.folder);
-                row.keeps |= trash == Some(folder) && from.is_some_and(|f| keeps(p, f));
+                let old = instead.and_then(|i| trees.rows.get(&i));
+                row.keeps |= trash == Some(folder) && old.is_some_and(|r| keeps_in(p, r, folder));
                 Some((r.uid?, (row, instead)))
             })
             .collect();

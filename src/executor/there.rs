@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
-use super::joins::{keeps, take_file};
+use super::joins::{keeps_in, take_file, unite};
 use super::{by_folder, journal};
 use crate::account::observe_pending;
 use crate::account::pass::Pass;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
-use crate::imap::{CopyUid, Expunged};
+use crate::imap::{CopyUid, Expunged, FlagChange};
 use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::maildir::place_path;
 use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags, Uid, UidSet};
@@ -82,10 +82,11 @@ async fn proven(p: &mut Pass<'_>, folder: FolderId, rows: Vec<Row>) -> Result<Ve
     }
     let sizes_lie = p.session.caps().sizes_lie;
     let found = p.session.fetch_sizes(&set).await?;
+    let found: BTreeMap<Uid, _> = found.into_iter().map(|s| (s.uid, s)).collect();
     let mut out = Vec::new();
     let mut wrong = 0;
     for row in rows {
-        let Some(s) = found.iter().find(|s| Some(s.uid) == row.uid) else {
+        let Some(s) = row.uid.and_then(|u| found.get(&u)) else {
             p.look_again = true; // gone meanwhile
             continue;
         };
@@ -241,8 +242,11 @@ async fn move_group(
         new.state = State::Synced;
         new.folder = to;
         new.uid = Some(uid);
-        new.keeps = p.trash() == Some(to) && keeps(p, from);
+        new.keeps = keeps_in(p, &row, to);
         take_file(&mut new, f);
+        if row.state == State::Pending {
+            unite(&mut new);
+        }
         updates.push(new);
     }
     p.report.moved += updates.len() as u64;
@@ -388,6 +392,7 @@ async fn copy_group(
         copy.uid = Some(uid);
         copy.agreed = row.remote.clone();
         copy.copy_of = Some(row.id);
+        copy.keeps = keeps_in(p, &row, to);
         copy.identity.server_id = None;
         take_file(&mut copy, f);
         copy.exact = row.exact && f.identity.content == row.identity.content;
@@ -444,20 +449,19 @@ async fn store_folder(p: &mut Pass<'_>, folder: FolderId, rows: Vec<(Row, Flags)
         let sure = proven(p, folder, deleting.into_iter().map(|(r, _)| r).collect()).await?;
         rows.extend(sure.into_iter().filter_map(|r| Some((r.clone(), merged.get(&r.id)?.clone()))));
     }
-    let mut groups: BTreeMap<(String, String), (Flags, Flags, UidSet)> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, String), FlagChange> = BTreeMap::new();
     for (row, merged) in &rows {
         let add = permanent.keeps(&merged.minus(&row.remote));
         let remove = permanent.keeps(&row.remote.minus(merged));
         if let (Some(uid), false) = (row.uid, add.is_empty() && remove.is_empty()) {
             let key = (add.to_text(), remove.to_text());
-            groups.entry(key).or_insert((add, remove, UidSet::new())).2.insert(uid);
+            let change = FlagChange { set: UidSet::new(), add, remove };
+            groups.entry(key).or_insert(change).set.insert(uid);
         }
     }
-    for (add, remove, set) in groups.values() {
-        let stored = p.session.store(set, add, remove).await;
-        if let Err(e) = stored {
-            return if e.kind == Kind::Refused { refused(p, folder, e) } else { Err(e) };
-        }
+    let changes: Vec<FlagChange> = groups.into_values().collect();
+    if let Err(e) = p.session.store(&changes).await {
+        return if e.kind == Kind::Refused { refused(p, folder, e) } else { Err(e) };
     }
     let mut entries = Vec::new();
     let mut done = Vec::new();
@@ -541,7 +545,6 @@ async fn trash_group(
     let mut stays = Vec::new();
     let mut gone = Vec::new();
     let mut entries = Vec::new();
-    let keep = keeps(p, from);
     for row in rows {
         let new = match &known {
             Some(pairs) => match row.uid.and_then(|u| pairs.get(&u).copied()) {
@@ -560,7 +563,7 @@ async fn trash_group(
         if let Some(uid) = new {
             // fetched again, into the Trash here
             let mut a = observe_pending(to, uid, row.remote.clone(), row.identity.clone());
-            a.keeps = keep;
+            a.keeps = keeps_in(p, &row, to);
             arrivals.push(a);
         } else {
             p.look_again = true;

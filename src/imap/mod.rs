@@ -33,7 +33,7 @@ pub use frame::Limits;
 pub use list::{Listed, Listing, Status};
 pub use select::{Delta, Known, PermanentFlags, Selected};
 pub use session::{Noticed, Session};
-pub use store::{CopyUid, Expunged};
+pub use store::{CopyUid, Expunged, FlagChange};
 pub use wire::{Connection, Tag};
 
 pub use crate::sasl::{self as auth, LoginSpec};

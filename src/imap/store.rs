@@ -20,6 +20,17 @@ pub enum CopyUid {
     Unknown,
 }
 
+/// One change of flags for many messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagChange {
+    /// The messages.
+    pub set: UidSet,
+    /// Flags to set.
+    pub add: Flags,
+    /// Flags to clear.
+    pub remove: Flags,
+}
+
 /// What became of messages to be expunged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expunged {
@@ -45,15 +56,17 @@ fn parts(set: &UidSet, besides: usize) -> Vec<UidSet> {
 impl Session {
     /// Adds and removes flags; what is in neither stays. Messages that are not there any more are
     /// passed over by the server.
-    pub async fn store(&mut self, set: &UidSet, add: &Flags, remove: &Flags) -> Result<()> {
+    pub async fn store(&mut self, changes: &[FlagChange]) -> Result<()> {
         let mut commands = Vec::new();
-        for (how, flags) in [("+FLAGS.SILENT", add), ("-FLAGS.SILENT", remove)] {
-            if flags.is_empty() {
-                continue;
-            }
-            let names = flags.to_text();
-            for part in parts(set, names.len()) {
-                commands.push(format!("UID STORE {part} {how} ({names})").into_bytes());
+        for c in changes {
+            for (how, flags) in [("+FLAGS.SILENT", &c.add), ("-FLAGS.SILENT", &c.remove)] {
+                if flags.is_empty() {
+                    continue;
+                }
+                let names = flags.to_text();
+                for part in parts(&c.set, names.len()) {
+                    commands.push(format!("UID STORE {part} {how} ({names})").into_bytes());
+                }
             }
         }
         self.folder.fetching = true; // CONDSTORE servers answer with MODSEQ all the same
@@ -123,7 +136,8 @@ impl Session {
             return Ok(Expunged::Done);
         }
         let deleted = Flags { system: SystemFlags::DELETED, ..Flags::default() };
-        self.store(set, &deleted, &Flags::default()).await?;
+        let mark = FlagChange { set: set.clone(), add: deleted, remove: Flags::default() };
+        self.store(&[mark]).await?;
         let commands: Vec<Vec<u8>> = if self.caps.uidplus {
             let parts = parts(set, 0);
             parts.iter().map(|p| format!("UID EXPUNGE {p}").into_bytes()).collect()

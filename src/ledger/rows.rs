@@ -7,8 +7,8 @@ use super::fault::{Fault, Result as Inner};
 use super::values::{Cells, all, each, fingerprint_key, first};
 use crate::Result;
 use crate::model::{
-    BaseName, ContentHash, Fingerprint, FolderId, Gone, Place, Row, RowId, ServerId, State, Uid,
-    UidSet,
+    BaseName, ContentHash, Fingerprint, FolderId, Gone, Place, Row, RowId, ServerId, State, Subdir,
+    Uid, UidSet,
 };
 
 macro_rules! select {
@@ -167,6 +167,29 @@ impl View {
                     let id = RowId(r.take()?);
                     let place = r.place()?.ok_or_else(|| bad(id, "no place"))?;
                     f(id, &place).map_err(Fault::Told)
+                },
+            )
+        })
+    }
+
+    /// The names of a folder's files, without an allocation a row: where they were seen last, the
+    /// base name, and what follows it.
+    pub fn for_each_name(
+        &self,
+        folder: FolderId,
+        mut f: impl FnMut(RowId, Subdir, &[u8], &str),
+    ) -> Result<()> {
+        self.run(|c| {
+            each(
+                c,
+                "SELECT id, sub, base, suffix FROM messages \
+                 WHERE folder_id = ?1 AND base <> x''",
+                [folder.0],
+                |r| {
+                    let id = RowId(r.take()?);
+                    let (sub, base, suffix) = r.name()?;
+                    f(id, sub, base, suffix);
+                    Ok(())
                 },
             )
         })
@@ -390,6 +413,7 @@ mod tests {
             assert_eq!(l.row_at(b, &bases[0]).unwrap(), None);
             assert_eq!(l.uid_set(a).unwrap().to_string(), "1:2,4");
             l.for_each_local(b, |_, _| Ok(())).unwrap();
+            l.for_each_name(b, |_, _, _, _| {}).unwrap();
         });
         assert_eq!(steps, 0, "something read a whole table or sorted it");
         // and the measure can fail
@@ -417,6 +441,14 @@ mod tests {
         let mut want: Vec<BaseName> = names.iter().map(|n| BaseName::new(n).unwrap()).collect();
         want.sort();
         assert_eq!(got, want);
+        let mut names = Vec::new();
+        l.for_each_name(f, |_, sub, base, suffix| {
+            assert_eq!((sub, suffix), (Subdir::New, ""));
+            names.push(BaseName::new(base).unwrap());
+        })
+        .unwrap();
+        names.sort();
+        assert_eq!(names, want);
         let stopped = l.for_each_local(f, |_, _| Err(crate::Error::folder(Kind::Raced, "x")));
         assert_eq!(stopped.unwrap_err().kind, Kind::Raced);
     }
@@ -447,5 +479,6 @@ mod tests {
         }
         l.conn.execute_batch("UPDATE messages SET sub = 2").unwrap();
         assert_eq!(l.for_each_local(f, |_, _| Ok(())).unwrap_err().kind, Kind::Ledger);
+        assert_eq!(l.for_each_name(f, |_, _, _, _| {}).unwrap_err().kind, Kind::Ledger);
     }
 }

@@ -126,17 +126,26 @@ impl<'a> Cells<'a> {
         }
     }
 
+    /// Three columns: sub, base, suffix; of a row that has a file.
+    pub(super) fn name(&mut self) -> Result<(Subdir, &'a [u8], &'a str)> {
+        let sub = sub(self.take()?)?;
+        let mut next = || {
+            let value = self.columns.get_ref(self.next);
+            self.next += 1;
+            value
+        };
+        let base = next()?.as_blob().map_err(|e| Fault::Unreadable(e.to_string()))?;
+        let suffix = next()?.as_str().map_err(|e| Fault::Unreadable(e.to_string()))?;
+        Ok((sub, base, suffix))
+    }
+
     /// Three columns: sub, base, suffix.
     pub(super) fn place(&mut self) -> Result<Option<Place>> {
         let sub: i64 = self.take()?;
         let base = self.base()?;
         let suffix = self.text()?;
         let Some(base) = base else { return Ok(None) };
-        let sub = match sub {
-            0 => Subdir::Cur,
-            1 => Subdir::New,
-            n => return Err(Fault::Unreadable(format!("{n} is no subdirectory"))),
-        };
+        let sub = self::sub(sub)?;
         if !suffix.is_empty() && !suffix.starts_with(":2,") {
             return Err(Fault::Unreadable(format!("{suffix:?} is no end of a file name")));
         }
@@ -173,6 +182,14 @@ impl<'a> Cells<'a> {
 }
 
 /// A place as its three columns.
+fn sub(column: i64) -> Result<Subdir> {
+    match column {
+        0 => Ok(Subdir::Cur),
+        1 => Ok(Subdir::New),
+        n => Err(Fault::Unreadable(format!("{n} is no subdirectory"))),
+    }
+}
+
 pub(super) fn place_out(place: Option<&Place>) -> (i64, &[u8], &str) {
     match place {
         Some(p) => {

@@ -22,5 +22,5 @@ pub use file::{
 pub use keywords::KeywordMap;
 pub use layout::Layout;
 pub use marker::{Line, Marker, MarkerLock};
-pub use scan::{DirSignature, Entry, NamesDigest, Scan, scan, signature};
+pub use scan::{DirSignature, Names, NamesDigest, Scan, Unmatched, scan, signature};
 pub use tree::Maildir;

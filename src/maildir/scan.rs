@@ -3,7 +3,6 @@
 //! A listing is complete or it is an error. Whether it also proves that what it does not show was
 //! not there is another question: readdir misses files that are renamed meanwhile.
 
-use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -17,19 +16,95 @@ use super::disk;
 use crate::model::{FileName, Place, Subdir};
 use crate::{Error, Kind, Result, Scope};
 
-/// One message file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it is in its folder.
-    pub place: Place,
+/// The names of a folder's message files. Half a million of them are two allocations.
+///
+/// A base name can occur twice: a real double (rsync, Syncthing), or, unless the scan was `stable`,
+/// one file that was renamed meanwhile.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    bytes: Vec<u8>,
+    /// By [`term`] once sorted.
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    term: u128,
+    start: usize,
+    len: u16,
+    sub: Subdir,
+}
+
+impl Names {
+    fn push(&mut self, sub: Subdir, name: &[u8], term: u128) {
+        // NAME_MAX is 255
+        let len = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        self.entries.push(Entry { term, start: self.bytes.len(), len, sub });
+        self.bytes.extend_from_slice(name);
+    }
+
+    fn place(&self, e: &Entry) -> Option<Place> {
+        let name = self.bytes.get(e.start..e.start + usize::from(e.len))?;
+        Some(Place { sub: e.sub, file: FileName::parse(OsStr::from_bytes(name))? })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All of them, sorted by base name, then suffix, then subdirectory.
+    pub fn places(&self) -> Vec<Place> {
+        sorted(self.entries.iter().filter_map(|e| self.place(e)).collect())
+    }
+
+    /// To be held against names that were known before.
+    pub fn unmatched(mut self) -> Unmatched {
+        self.entries.sort_unstable_by_key(|e| e.term);
+        let matched = vec![false; self.entries.len()];
+        Unmatched { names: self, matched, scratch: Vec::new() }
+    }
+}
+
+/// Names that were not found among those known before, as far as these were asked for.
+#[derive(Debug)]
+pub struct Unmatched {
+    names: Names,
+    matched: Vec<bool>,
+    scratch: Vec<u8>,
+}
+
+impl Unmatched {
+    /// Whether this very name is there; then it is matched.
+    pub fn take(&mut self, sub: Subdir, base: &[u8], suffix: &str) -> bool {
+        let term = term(sub, base, suffix.as_bytes(), &mut self.scratch);
+        let found = self.names.entries.binary_search_by_key(&term, |e| e.term);
+        let slot = found.ok().and_then(|at| self.matched.get_mut(at));
+        slot.map(|m| *m = true).is_some()
+    }
+
+    /// What is left, sorted by base name, then suffix, then subdirectory.
+    pub fn rest(self) -> Vec<Place> {
+        let entries = self.names.entries.iter().zip(&self.matched);
+        sorted(entries.filter(|(_, m)| !**m).filter_map(|(e, _)| self.names.place(e)).collect())
+    }
+}
+
+fn sorted(mut places: Vec<Place>) -> Vec<Place> {
+    places.sort_unstable_by(|a, b| a.file.cmp(&b.file).then(a.sub.cmp(&b.sub)));
+    places
 }
 
 /// A complete listing of a folder's `cur` and `new`.
 #[derive(Debug, Clone)]
 pub struct Scan {
-    /// Sorted by base name, then suffix, then subdirectory. A base name can occur twice: a real
-    /// double (rsync, Syncthing), or, unless `stable`, one file that was renamed meanwhile.
-    pub entries: Vec<Entry>,
+    /// What is there.
+    pub names: Names,
     /// Taken before the reading.
     pub signature: DirSignature,
     /// Whether no directory changed around the reading, so that what is not listed was not there.
@@ -97,11 +172,11 @@ pub struct NamesDigest(pub u128);
 impl NamesDigest {
     /// One more name.
     pub fn add(&mut self, place: &Place) {
-        self.0 = self.0.wrapping_add(term(place, &mut Vec::new()));
+        self.0 = self.0.wrapping_add(term_of(place));
     }
     /// One name less.
     pub fn remove(&mut self, place: &Place) {
-        self.0 = self.0.wrapping_sub(term(place, &mut Vec::new()));
+        self.0 = self.0.wrapping_sub(term_of(place));
     }
 }
 
@@ -171,7 +246,7 @@ fn read(dir: &Path, now: SystemTime) -> Result<Reading> {
         disk::Filesystem::of(fd).map(|f| local && f.times_prove()).map_err(|e| fail(Subdir::Cur, e))
     })?;
 
-    let mut entries = Vec::new();
+    let mut names = Names::default();
     let mut digest = NamesDigest::default();
     let mut others: Option<(String, usize)> = None;
     // `new` first: readers move messages from `new` to `cur`, so that one that is moved meanwhile
@@ -179,15 +254,17 @@ fn read(dir: &Path, now: SystemTime) -> Result<Reading> {
     for (fd, sub) in [(&new_fd, Subdir::New), (&cur_fd, Subdir::Cur)] {
         let mut scratch = Vec::with_capacity(300);
         disk::for_each_entry(fd, |name, kind| {
-            let Some(file) = FileName::parse(OsStr::from_bytes(name)) else { return };
+            if !FileName::is_one(name) {
+                return;
+            }
             if kind != FileType::RegularFile {
-                let shown = || format!("{}/{}", sub.as_str(), file);
+                let shown = || format!("{}/{}", sub.as_str(), name.escape_ascii());
                 others.get_or_insert_with(|| (shown(), 0)).1 += 1;
                 return;
             }
-            let place = Place { sub, file };
-            digest.0 = digest.0.wrapping_add(term(&place, &mut scratch));
-            entries.push(Entry { place });
+            let term = term(sub, name, &[], &mut scratch);
+            digest.0 = digest.0.wrapping_add(term);
+            names.push(sub, name, term);
         })
         .map_err(|e| fail(sub, e))?;
     }
@@ -197,9 +274,6 @@ fn read(dir: &Path, now: SystemTime) -> Result<Reading> {
             "entries that are no regular files are left alone, and are no messages"
         );
     }
-    entries.sort_unstable_by(by_name);
-    entries.shrink_to_fit();
-
     let after = self::signature(dir)?;
     let changed = after != Some(signature);
     let now_ns = match now.duration_since(UNIX_EPOCH) {
@@ -211,21 +285,21 @@ fn read(dir: &Path, now: SystemTime) -> Result<Reading> {
     let old = signature.times().iter().all(|t| now_ns - t > TRUST_NS);
     let stable = !changed && settled;
     let trusted = stable && local && old;
-    Ok(Reading { scan: Scan { entries, signature, stable, trusted, digest }, changed })
+    Ok(Reading { scan: Scan { names, signature, stable, trusted, digest }, changed })
 }
 
-fn by_name(a: &Entry, b: &Entry) -> Ordering {
-    let (a, b) = (&a.place, &b.place);
-    a.file.cmp(&b.file).then(a.sub.cmp(&b.sub))
+fn term_of(place: &Place) -> u128 {
+    let (base, suffix) = (place.file.base.as_bytes(), place.file.suffix());
+    term(place.sub, base, suffix.as_bytes(), &mut Vec::new())
 }
 
-/// The first 16 bytes of BLAKE3 of `sub/filename`.
-fn term(place: &Place, scratch: &mut Vec<u8>) -> u128 {
+/// The first 16 bytes of BLAKE3 of `sub/filename`, the name given in two parts.
+fn term(sub: Subdir, base: &[u8], suffix: &[u8], scratch: &mut Vec<u8>) -> u128 {
     scratch.clear();
-    scratch.extend_from_slice(place.sub.as_str().as_bytes());
+    scratch.extend_from_slice(sub.as_str().as_bytes());
     scratch.push(b'/');
-    scratch.extend_from_slice(place.file.base.as_bytes());
-    scratch.extend_from_slice(place.file.suffix().as_bytes());
+    scratch.extend_from_slice(base);
+    scratch.extend_from_slice(suffix);
     let hash = blake3::hash(scratch);
     hash.as_bytes().first_chunk().map_or(0, |b| u128::from_le_bytes(*b))
 }
@@ -275,7 +349,7 @@ mod tests {
     }
 
     fn names(s: &Scan) -> Vec<String> {
-        s.entries.iter().map(|e| e.place.to_string()).collect()
+        s.names.places().iter().map(Place::to_string).collect()
     }
 
     /// The present as the directory sees it, some time after its last change.
@@ -295,14 +369,29 @@ mod tests {
         let s = scan(t.path()).unwrap();
         assert_eq!(names(&s), ["new/a", "cur/a:2,", "new/b", "cur/b:2,S"]);
         let mut d = NamesDigest::default();
-        for e in s.entries.iter().rev() {
-            d.add(&e.place);
+        for place in s.names.places().iter().rev() {
+            d.add(place);
         }
         assert_eq!(d, s.digest);
-        d.remove(&s.entries[0].place);
+        d.remove(&s.names.places()[0]);
         assert_ne!(d, s.digest);
         fs::remove_file(t.path().join("new/a")).unwrap();
         assert_eq!(d, scan(t.path()).unwrap().digest);
+    }
+
+    #[test]
+    fn what_was_known_is_matched_name_by_name() {
+        let t = folder();
+        for f in ["cur/a:2,S", "cur/b", "cur/c:2,", "new/b"] {
+            touch(t.path(), f);
+        }
+        let mut names = scan(t.path()).unwrap().names.unmatched();
+        assert!(names.take(Subdir::Cur, b"b", ""));
+        assert!(names.take(Subdir::Cur, b"c", ":2,"));
+        assert!(!names.take(Subdir::Cur, b"a", ":2,"), "other letters");
+        assert!(!names.take(Subdir::New, b"a", ":2,S"), "another directory");
+        let rest: Vec<_> = names.rest().iter().map(Place::to_string).collect();
+        assert_eq!(rest, ["cur/a:2,S", "new/b"]);
     }
 
     #[test]

@@ -123,6 +123,11 @@ pub struct FileName {
 }
 
 impl FileName {
+    /// Whether a directory entry of this name can be a message.
+    pub fn is_one(name: &[u8]) -> bool {
+        !matches!(name.first(), None | Some(b'.')) && !name.iter().any(|b| matches!(b, b'/' | 0))
+    }
+
     /// From a directory entry; `None` for what is no message (leading dot, …).
     pub fn parse(name: &OsStr) -> Option<Self> {
         let b = name.as_bytes();
@@ -203,6 +208,7 @@ mod tests {
             let mut v = b;
             v.extend_from_slice(tail.as_bytes());
             let os = OsString::from_vec(v);
+            prop_assert_eq!(FileName::parse(&os).is_some(), FileName::is_one(os.as_bytes()));
             if let Some(n) = FileName::parse(&os) {
                 prop_assert_eq!(n.to_os_string(), os);
             }

@@ -1,24 +1,34 @@
 //! The decision tables: for every row, arrival, file and folder, what happened to it.
 
+use std::collections::BTreeMap;
+
+use super::index::Index;
 use super::pairing::{Known, Pairs};
 use super::refiling::{Refiled, stays_kept};
 use super::{Change, Folder, Plan, Presence, Trees};
-use crate::model::{Flags, Gone, Row, RowId, SpecialUse, State};
+use crate::model::{ContentHash, Flags, FolderId, Gone, Row, RowId, SpecialUse, State};
 
 /// Every change once, in the order in which changes are acted on: folders, then what only joins,
 /// then moves and copies, then what brings bytes, then flags, and what takes away last: messages
 /// before the folders that they leave empty.
-pub(super) fn changes(trees: &Trees, pairs: &Pairs, refiled: &Refiled) -> Plan {
+pub(super) fn changes(
+    trees: &Trees,
+    index: &Index<'_>,
+    pairs: &Pairs,
+    refiled: &Refiled<'_>,
+) -> Plan {
     let mut out = Out::default();
+    let twins = Twins::of(trees, pairs);
+    let look = Look { trees, index, pairs, refiled, twins };
     for (id, f) in &trees.folders {
         folder(*id, f, &mut out);
     }
     for row in trees.rows.values() {
         match row.state {
-            State::Synced => synced(trees, pairs, refiled, row, &mut out),
+            State::Synced => synced(&look, row, &mut out),
             State::Kept => kept(trees, pairs, refiled, row, &mut out),
             State::Absent => absent(trees, pairs, refiled, row, &mut out),
-            State::Pending => arrival(trees, pairs, row, &mut out),
+            State::Pending => arrival(index, pairs, row, &mut out),
         }
     }
     files(trees, pairs, refiled, &mut out);
@@ -42,7 +52,16 @@ struct Out {
     waiting: u64,
 }
 
-fn folder(id: crate::model::FolderId, f: &Folder, out: &mut Out) {
+/// All that a row's fate depends on.
+struct Look<'a> {
+    trees: &'a Trees,
+    index: &'a Index<'a>,
+    pairs: &'a Pairs,
+    refiled: &'a Refiled<'a>,
+    twins: Twins,
+}
+
+fn folder(id: FolderId, f: &Folder, out: &mut Out) {
     if !f.selected {
         return;
     }
@@ -69,7 +88,7 @@ enum Here {
     Missing,
 }
 
-fn here(trees: &Trees, refiled: &Refiled, row: &Row) -> Here {
+fn here(trees: &Trees, refiled: &Refiled<'_>, row: &Row) -> Here {
     match (refiled.moved.get(&row.id), trees.missing.contains(&row.id)) {
         (Some(f), _) => Here::Moved(*f),
         (None, true) => Here::Missing,
@@ -86,7 +105,8 @@ fn renamed(trees: &Trees, row: &Row, here: Here) -> Option<super::FileId> {
     }
 }
 
-fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Out) {
+fn synced(look: &Look<'_>, row: &Row, out: &mut Out) {
+    let Look { trees, index, pairs, refiled, twins } = look;
     let id = row.id;
     let arrival = pairs.by_row.get(&id).copied();
     let mut here = here(trees, refiled, row);
@@ -101,7 +121,7 @@ fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
         (None, _, Here::There) if renamed.is_some() => {}
         (None, _, Here::There) => flags(row, out),
         (None, _, Here::Moved(file)) => out.moves.push(Change::MovedHere { row: id, file }),
-        (None, _, Here::Missing) => match copy_of(trees, pairs, row) {
+        (None, _, Here::Missing) => match copy_of(trees, index, pairs, row) {
             // where not everything was looked at, it may as well stand elsewhere
             _ if !trees.local_complete => out.waiting += 1,
             Some(copy) => out.vanished.push(Change::MoveCompleted { row: id, copy }),
@@ -124,7 +144,7 @@ fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
             match here {
                 Here::There => out.vanished.push(Change::VanishedThere {
                     row: id,
-                    twin: twin(trees, pairs, row),
+                    twin: twins.twin(row),
                     epoch: gone == Gone::Epoch,
                 }),
                 Here::Moved(file) => out.joins.push(Change::MovedKept { row: id, file }),
@@ -137,7 +157,7 @@ fn synced(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
     }
 }
 
-fn kept(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Out) {
+fn kept(trees: &Trees, pairs: &Pairs, refiled: &Refiled<'_>, row: &Row, out: &mut Out) {
     let id = row.id;
     let arrival = pairs.by_row.get(&id).copied();
     let mut here = here(trees, refiled, row);
@@ -160,7 +180,7 @@ fn kept(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Ou
     }
 }
 
-fn absent(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut Out) {
+fn absent(trees: &Trees, pairs: &Pairs, refiled: &Refiled<'_>, row: &Row, out: &mut Out) {
     let id = row.id;
     match (row.gone, pairs.by_row.get(&id), refiled.moved.get(&id)) {
         (None, _, Some(file)) => out.moves.push(Change::MovedHere { row: id, file: *file }),
@@ -177,17 +197,22 @@ fn absent(trees: &Trees, pairs: &Pairs, refiled: &Refiled, row: &Row, out: &mut 
     }
 }
 
-fn arrival(trees: &Trees, pairs: &Pairs, row: &Row, out: &mut Out) {
+fn arrival(index: &Index<'_>, pairs: &Pairs, row: &Row, out: &mut Out) {
     match pairs.by_arrival.get(&row.id) {
         Some(Known::Row(_)) => {} // said of that row
         Some(Known::File(file, exact)) => {
             out.joins.push(Change::Adopted { arrival: row.id, file: *file, exact: *exact });
         }
-        None => out.arrivals.push(Change::Arrived { arrival: row.id, twin: linkable(trees, row) }),
+        Some(Known::Refiled(file)) => {
+            out.moves.push(Change::MovedHere { row: row.id, file: *file });
+        }
+        None => {
+            out.arrivals.push(Change::Arrived { arrival: row.id, twin: index.linkable(row) });
+        }
     }
 }
 
-fn files(trees: &Trees, pairs: &Pairs, refiled: &Refiled, out: &mut Out) {
+fn files(trees: &Trees, pairs: &Pairs, refiled: &Refiled<'_>, out: &mut Out) {
     for (id, f) in &trees.files {
         if pairs.files.contains(id) {
             continue;
@@ -201,6 +226,12 @@ fn files(trees: &Trees, pairs: &Pairs, refiled: &Refiled, out: &mut Out) {
             });
         } else if refiled.is_taken(*id) {
             // said of its row
+        } else if let Some(of) = refiled.outside.get(id) {
+            // saved out of a folder that is left alone
+            out.arrivals.push(match of.state {
+                State::Kept => Change::MovedKept { row: of.id, file: *id },
+                _ => Change::Appeared(*id),
+            });
         } else if f.place.file.base.is_ours() {
             out.joins.push(Change::Unknown { file: *id, ours: true });
         } else if trees.first_pass {
@@ -220,52 +251,44 @@ fn flags(row: &Row, out: &mut Out) {
 
 /// The copy that makes a missing file the end of a move, not a deletion. One that an interrupted
 /// command made is still to be fetched, or to be joined with its file.
-fn copy_of(trees: &Trees, pairs: &Pairs, row: &Row) -> Option<RowId> {
+fn copy_of(trees: &Trees, index: &Index<'_>, pairs: &Pairs, row: &Row) -> Option<RowId> {
     let stands = |c: &Row| match c.state {
         State::Synced => !trees.missing.contains(&c.id),
         State::Pending => !matches!(pairs.by_arrival.get(&c.id), Some(Known::Row(_))),
         State::Kept | State::Absent => false,
     };
-    let mut rows = trees.rows.values();
-    rows.find(|c| c.copy_of == Some(row.id) && c.on_server() && stands(c)).map(|c| c.id)
+    let mut copies = index.copies_of(row.id).iter();
+    copies.find(|c| c.on_server() && stands(c)).map(|c| c.id)
 }
 
-/// A row with the same bytes, on the server and here, outside Trash and Junk: what vanished was
-/// one of several labels or copies.
-fn twin(trees: &Trees, pairs: &Pairs, row: &Row) -> Option<RowId> {
-    let content = row.identity.content?;
-    trees
-        .rows
-        .values()
-        .find(|t| {
+/// Rows with the same bytes on the server and here, outside Trash and Junk: the first of each
+/// folder.
+struct Twins(BTreeMap<(ContentHash, FolderId), RowId>);
+
+impl Twins {
+    fn of(trees: &Trees, pairs: &Pairs) -> Self {
+        let mut out = BTreeMap::new();
+        for t in trees.rows.values() {
             let junk = trees.folders.get(&t.folder).is_none_or(|f| {
                 matches!(f.special_use, Some(SpecialUse::Trash | SpecialUse::Junk)) || !f.selected
             });
-            t.id != row.id
-                && t.folder != row.folder
+            if let Some(content) = t.identity.content
                 && t.state == State::Synced
                 && t.exact
-                && row.exact
                 && (t.on_server() || pairs.by_row.contains_key(&t.id))
-                && t.identity.content == Some(content)
                 && !trees.missing.contains(&t.id)
                 && !junk
-        })
-        .map(|t| t.id)
-}
+            {
+                out.entry((content, t.folder)).or_insert(t.id);
+            }
+        }
+        Self(out)
+    }
 
-/// A row whose file can stand for an arrival, by the server's own id.
-fn linkable(trees: &Trees, arrival: &Row) -> Option<RowId> {
-    let id = arrival.identity.server_id.as_ref()?;
-    trees
-        .rows
-        .values()
-        .find(|r| {
-            r.state == State::Synced
-                && r.exact
-                && r.identity.server_id.as_ref() == Some(id)
-                && r.place.is_some()
-                && !trees.missing.contains(&r.id)
-        })
-        .map(|r| r.id)
+    /// The twin of a row in another folder: what vanished was one of several labels or copies.
+    fn twin(&self, row: &Row) -> Option<RowId> {
+        let content = row.identity.content.filter(|_| row.exact)?;
+        let all = (content, FolderId(i64::MIN))..=(content, FolderId(i64::MAX));
+        self.0.range(all).filter(|((_, f), _)| *f != row.folder).map(|(_, id)| *id).min()
+    }
 }

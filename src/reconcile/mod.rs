@@ -7,8 +7,10 @@
 //! once they are known. What is to be done about a change is [`crate::policy::decide`]'s business.
 
 mod changes;
+mod index;
 mod pairing;
 mod refiling;
+mod sent;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,6 +90,28 @@ pub struct Trees {
     pub first_pass: bool,
     /// The server's RFC822.SIZE is not the size of the body (a quirk): sizes prove nothing.
     pub sizes_lie: bool,
+    /// What uploads that broke may have stored on the server.
+    pub sent: Vec<Sent>,
+    /// Rows of folders that are not selected, as far as a file without a row has their bytes. They
+    /// wait; but what was saved from there is no riddle.
+    pub excluded: Vec<Row>,
+}
+
+impl Trees {
+    fn is_drafts(&self, folder: FolderId) -> bool {
+        self.folders.get(&folder).is_some_and(Folder::is_drafts)
+    }
+}
+
+/// A file that the server was asked to store, when nobody knows whether it did.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// The folder that it was sent to.
+    pub target: FolderId,
+    /// UIDNEXT there before; `None` if the server did not say.
+    pub from: Option<Uid>,
+    /// What was sent; its `internal_date` too.
+    pub identity: Identity,
 }
 
 /// One thing that happened, in terms of rows, arrivals (`pending` rows) and files.
@@ -130,7 +154,8 @@ pub enum Change {
     /// The file stands in another folder now, or under another name in the same.
     MovedHere {
         /// Its row: `synced`, and on the server unless the file was only renamed; or `absent`
-        /// (somebody put it back).
+        /// (somebody put it back); or `pending`, of a file that was sent or fetched when we were
+        /// killed, and moved since.
         row: RowId,
         /// Where it is now.
         file: FileId,
@@ -230,10 +255,11 @@ pub struct Plan {
 /// Compares the trees.
 pub fn plan(trees: &Trees) -> Plan {
     let mut wants = BTreeSet::new();
-    let pairs = pairing::pair(trees, &mut wants);
+    let index = index::Index::new(trees);
+    let pairs = pairing::pair(trees, &index, &mut wants);
     if !wants.is_empty() {
         return Plan { wants, ..Plan::default() };
     }
     let refiled = refiling::refile(trees, &pairs);
-    changes::changes(trees, &pairs, &refiled)
+    changes::changes(trees, &index, &pairs, &refiled)
 }

@@ -2,11 +2,12 @@
 //! lost ledger, a new UIDVALIDITY, a crash between APPEND and commit, the adoption of a Maildir,
 //! a move on the server, and kept mail that the server has again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{FileId, LocalFile, Trees};
+use super::index::Index;
+use super::{FileId, Trees, sent};
 use crate::model::{
-    ContentHash, Fingerprint, FolderId, Gone, Identity, Row, RowId, State, SystemFlags,
+    ContentHash, Fingerprint, FolderId, Gone, Identity, Row, RowId, ServerId, State, SystemFlags,
 };
 
 /// What an arrival turned out to be.
@@ -16,6 +17,9 @@ pub(super) enum Known {
     Row(RowId),
     /// A file without a row; whether the bytes are known to be equal.
     File(FileId, bool),
+    /// A file that was sent or fetched by a command that broke, and moved here since: the message
+    /// follows it.
+    Refiled(FileId),
 }
 
 /// The pairs, from both ends.
@@ -30,13 +34,13 @@ pub(super) struct Pairs {
 }
 
 impl Pairs {
-    fn join(&mut self, arrival: RowId, with: Known) {
+    pub fn join(&mut self, arrival: RowId, with: Known) {
         self.by_arrival.insert(arrival, with);
         match with {
             Known::Row(r) => {
                 self.by_row.insert(r, arrival);
             }
-            Known::File(f, _) => {
+            Known::File(f, _) | Known::Refiled(f) => {
                 self.files.insert(f);
             }
         }
@@ -45,7 +49,7 @@ impl Pairs {
     fn is_free(&self, c: Known) -> bool {
         match c {
             Known::Row(r) => !self.by_row.contains_key(&r),
-            Known::File(f, _) => !self.files.contains(&f),
+            Known::File(f, _) | Known::Refiled(f) => !self.files.contains(&f),
         }
     }
 }
@@ -70,7 +74,8 @@ enum Round {
     KeptElsewhere,
     /// A file in the same folder that no row knows.
     Files,
-    /// The same in another folder: only where the ledger cannot know of a move.
+    /// The same in another folder: only where the ledger cannot know of a move. Else only what came
+    /// from a server and no row knows: fetched when we were killed, and moved here since.
     FilesElsewhere,
 }
 
@@ -117,27 +122,27 @@ struct Candidate<'a> {
     identity: &'a Identity,
     exact: bool,
     draft: bool,
+    /// Its UID vanished. A message that was moved has the INTERNALDATE it had.
+    vanished: bool,
 }
 
 /// Joins arrivals with what we know. Arrivals whose bytes are needed first go into `wants`.
-pub(super) fn pair(trees: &Trees, wants: &mut BTreeSet<RowId>) -> Pairs {
+pub(super) fn pair(trees: &Trees, index: &Index<'_>, wants: &mut BTreeSet<RowId>) -> Pairs {
     let mut pairs = Pairs::default();
     let arrivals: Vec<&Row> =
         trees.rows.values().filter(|r| r.state == State::Pending && r.uid.is_some()).collect();
     if arrivals.is_empty() {
         return pairs;
     }
-    by_command(trees, &arrivals, &mut pairs);
+    sent::copies(trees, index, &arrivals, &mut pairs);
+    sent::uploads(trees, index, &arrivals, &mut pairs, wants);
     by_server_id(trees, &arrivals, &mut pairs);
     for round in ROUNDS {
-        if round == Round::FilesElsewhere && !trees.first_pass {
-            continue;
-        }
-        if round == Round::FilesElsewhere && trees.sizes_lie {
+        if round == Round::FilesElsewhere && trees.first_pass && trees.sizes_lie {
             // no size can speak for another folder: the same folder first
             without_size(trees, &arrivals, &mut pairs, wants);
         }
-        by_fingerprint(trees, round, &arrivals, &mut pairs, wants);
+        by_fingerprint(trees, index, round, &arrivals, &mut pairs, wants);
     }
     if trees.first_pass {
         without_size(trees, &arrivals, &mut pairs, wants);
@@ -145,21 +150,35 @@ pub(super) fn pair(trees: &Trees, wants: &mut BTreeSet<RowId>) -> Pairs {
     pairs
 }
 
-fn candidates<'a>(trees: &'a Trees, round: Round, pairs: &Pairs) -> Vec<Candidate<'a>> {
+fn candidates<'a>(
+    trees: &'a Trees,
+    index: &Index<'_>,
+    round: Round,
+    pairs: &Pairs,
+) -> Vec<Candidate<'a>> {
     let rows = trees.rows.values().filter(|r| round.takes(r)).map(|r| Candidate {
         known: Known::Row(r.id),
         folder: r.folder,
         identity: &r.identity,
         exact: r.exact,
         draft: r.agreed.has(SystemFlags::DRAFT),
+        vanished: r.gone == Some(Gone::Vanished),
     });
-    let wants_files = matches!(round, Round::Files | Round::FilesElsewhere);
-    let files = trees.files.iter().filter(|_| wants_files).map(|(id, f)| Candidate {
-        known: Known::File(*id, true),
+    let moved = round == Round::FilesElsewhere && !trees.first_pass;
+    let files = trees.files.iter().filter(|(_, f)| match round {
+        Round::Files => true,
+        Round::FilesElsewhere => {
+            !moved || f.place.file.base.is_ours() && !index.is_known(&f.identity)
+        }
+        _ => false,
+    });
+    let files = files.map(|(id, f)| Candidate {
+        known: if moved { Known::Refiled(*id) } else { Known::File(*id, true) },
         folder: f.folder,
         identity: &f.identity,
         exact: true,
         draft: f.flags.has(SystemFlags::DRAFT),
+        vanished: false,
     });
     let mut all: Vec<_> = rows.chain(files).filter(|c| pairs.is_free(c.known)).collect();
     // among equal ones, those whose file is here: nothing is downloaded then
@@ -168,47 +187,39 @@ fn candidates<'a>(trees: &'a Trees, round: Round, pairs: &Pairs) -> Vec<Candidat
             trees.missing.contains(&r),
             trees.rows.get(&r).is_some_and(|r| r.state == State::Absent),
         ),
-        Known::File(..) => (false, false),
+        Known::File(..) | Known::Refiled(_) => (false, false),
     });
     all
 }
 
-/// A copy that an interrupted command of ours made is the file that the command was for. A reader may
-/// have written that anew on saving, so that nothing else shows that they belong together.
-fn by_command(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs) {
-    for a in arrivals {
-        let Some(of) = a.copy_of.and_then(|id| trees.rows.get(&id)) else { continue };
-        let content = of.identity.content;
-        let same = |f: &LocalFile| content.is_some() && f.identity.content == content;
-        let saved =
-            |f: &LocalFile| of.identity.reader.is_some() && f.identity.reader == of.identity.reader;
-        let mut found = trees.files.iter().filter(|(id, f)| {
-            f.folder == a.folder && !pairs.files.contains(id) && (same(f) || saved(f))
-        });
-        // the same bytes go before rewritten ones
-        if let Some((id, f)) = found.clone().find(|(_, f)| same(f)).or_else(|| found.next()) {
-            pairs.join(a.id, Known::File(*id, of.exact && same(f)));
-        }
-    }
-}
-
 /// The server's own id is proof. Labels share one id: the same folder goes first.
 fn by_server_id(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs) {
+    if arrivals.iter().all(|a| a.identity.server_id.is_none()) {
+        return;
+    }
     for round in ROUNDS {
+        let mut known: BTreeMap<(&ServerId, Option<FolderId>), VecDeque<RowId>> = BTreeMap::new();
+        for r in trees.rows.values().filter(|r| round.takes(r)) {
+            if let Some(id) = &r.identity.server_id {
+                let folder = round.same_folder().then_some(r.folder);
+                known.entry((id, folder)).or_default().push_back(r.id);
+            }
+        }
+        if known.is_empty() {
+            continue;
+        }
         for a in arrivals {
             let Some(id) = &a.identity.server_id else { continue };
             if pairs.by_arrival.contains_key(&a.id) {
                 continue;
             }
-            let hit = trees
-                .rows
-                .values()
-                .filter(|r| round.takes(r) && (!round.same_folder() || r.folder == a.folder))
-                .find(|r| {
-                    r.identity.server_id.as_ref() == Some(id) && pairs.is_free(Known::Row(r.id))
-                });
-            if let Some(r) = hit {
-                pairs.join(a.id, Known::Row(r.id));
+            let folder = round.same_folder().then_some(a.folder);
+            let Some(rows) = known.get_mut(&(id, folder)) else { continue };
+            while let Some(r) = rows.pop_front() {
+                if pairs.is_free(Known::Row(r)) {
+                    pairs.join(a.id, Known::Row(r));
+                    break;
+                }
             }
         }
     }
@@ -224,12 +235,13 @@ struct Key<'a> {
 
 fn by_fingerprint(
     trees: &Trees,
+    index: &Index<'_>,
     round: Round,
     arrivals: &[&Row],
     pairs: &mut Pairs,
     wants: &mut BTreeSet<RowId>,
 ) {
-    let candidates = candidates(trees, round, pairs);
+    let candidates = candidates(trees, index, round, pairs);
     if candidates.is_empty() {
         return;
     }
@@ -269,22 +281,33 @@ fn by_fingerprint(
 /// Whether Message-ID, Date and size, unique on both sides, are enough. Where sizes lie, a file's
 /// says nothing; but what the server said of the same message before, it says again.
 fn proves(trees: &Trees, round: Round, key: &Key<'_>, a: &Row, c: &Candidate<'_>) -> bool {
-    let moved_alike =
-        round != Round::Vanished || a.identity.internal_date == c.identity.internal_date;
+    let moved_alike = !c.vanished || a.identity.internal_date == c.identity.internal_date;
     let contradicted =
         c.exact && matches!((a.identity.content, c.identity.content), (Some(x), Some(y)) if x != y);
     let sized = !trees.sizes_lie
         || matches!(c.known, Known::Row(_)) && a.identity.wire_size == c.identity.wire_size;
-    key.fingerprint.is_complete() && sized && !is_draft(trees, a, c) && moved_alike && !contradicted
+    key.fingerprint.is_complete()
+        && sized
+        && !is_draft(trees, a, c)
+        && moved_alike
+        && !contradicted
+        && !bytes_decide(trees, round, c)
+}
+
+/// Two messages may be alike but for their bytes. Where the ledger knows what came when, an arrival
+/// that nothing accounts for is a new message until its bytes say otherwise: fetching one for
+/// nothing is cheap, and taking one for another loses it.
+fn bytes_decide(trees: &Trees, round: Round, c: &Candidate<'_>) -> bool {
+    let unaccounted = matches!(
+        round,
+        Round::Kept | Round::KeptElsewhere | Round::Files | Round::FilesElsewhere
+    );
+    unaccounted && !trees.first_pass && c.identity.content.is_some()
 }
 
 /// An edited draft keeps its Message-ID and Date, and may keep its size.
 fn is_draft(trees: &Trees, a: &Row, c: &Candidate<'_>) -> bool {
-    c.draft
-        || a.remote.has(SystemFlags::DRAFT)
-        || [a.folder, c.folder]
-            .iter()
-            .any(|f| trees.folders.get(f).is_some_and(super::Folder::is_drafts))
+    c.draft || sent::is_draft(trees, a) || trees.is_drafts(c.folder)
 }
 
 /// Settles a group by the bytes. Equal copies pair by multiplicity.
@@ -294,30 +317,38 @@ fn by_content(
     pairs: &mut Pairs,
     wants: &mut BTreeSet<RowId>,
 ) {
-    let mut left: BTreeMap<ContentHash, Vec<&Candidate<'_>>> = BTreeMap::new();
+    // Among equal copies, first those with the same INTERNALDATE, which a move keeps; then the same
+    // folder; then in the order of the ledger.
+    type Fits = (ContentHash, Option<i64>, Option<FolderId>);
+    let ways: [fn(ContentHash, &Identity, FolderId) -> Fits; 3] = [
+        |h, i, _| (h, Some(i.internal_date), None),
+        |h, _, folder| (h, None, Some(folder)),
+        |h, _, _| (h, None, None),
+    ];
+    let mut left: BTreeMap<Fits, VecDeque<Known>> = BTreeMap::new();
     for c in known {
         // equal to the bytes of either copy is proof, even where the two differ
-        if let Some(h) = c.identity.content {
-            left.entry(h).or_default().push(c);
+        let Some(h) = c.identity.content else { continue };
+        for way in ways {
+            left.entry(way(h, c.identity, c.folder)).or_default().push_back(c.known);
         }
     }
     if left.is_empty() {
         return;
     }
     wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
-    // Among equal copies, first those with the same INTERNALDATE, which a move keeps; then the same
-    // folder; then in the order of the ledger.
-    let fits: [fn(&Row, &Candidate<'_>) -> bool; 3] = [
-        |a, c| c.identity.internal_date == a.identity.internal_date,
-        |a, c| c.folder == a.folder,
-        |_, _| true,
-    ];
-    for fits in fits {
+    for way in ways {
         for a in arrived {
-            let cs = a.identity.content.and_then(|h| left.get_mut(&h));
-            let Some(cs) = cs.filter(|_| !pairs.by_arrival.contains_key(&a.id)) else { continue };
-            if let Some(at) = cs.iter().position(|c| fits(a, c)) {
-                pairs.join(a.id, cs.remove(at).known);
+            let Some(h) = a.identity.content else { continue };
+            if pairs.by_arrival.contains_key(&a.id) {
+                continue;
+            }
+            let Some(fitting) = left.get_mut(&way(h, &a.identity, a.folder)) else { continue };
+            while let Some(known) = fitting.pop_front() {
+                if pairs.is_free(known) {
+                    pairs.join(a.id, known);
+                    break;
+                }
             }
         }
     }
@@ -327,9 +358,7 @@ fn by_content(
 /// the size: other programs add headers to what they store.
 fn without_size(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs, wants: &BTreeSet<RowId>) {
     let mut groups: BTreeMap<(FolderId, &Fingerprint), Alike<'_>> = BTreeMap::new();
-    let draft = |folder: &FolderId, flagged: bool| {
-        flagged || trees.folders.get(folder).is_some_and(super::Folder::is_drafts)
-    };
+    let draft = |folder: &FolderId, flagged: bool| flagged || trees.is_drafts(*folder);
     for (id, f) in &trees.files {
         if f.identity.fingerprint.is_complete()
             && !pairs.files.contains(id)

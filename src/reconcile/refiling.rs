@@ -1,23 +1,25 @@
 //! Refiling: which file without a row is which message we know. A reader that moves a message
 //! writes it anew elsewhere and removes the old file, or renames it; a copy leaves the old file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::pairing::{Known, Pairs};
 use super::{FileId, LocalFile, Trees};
-use crate::model::{ContentHash, Row, RowId, State};
+use crate::model::{BaseName, ContentHash, FolderId, Identity, Row, RowId, State, SystemFlags};
 
 /// What the files without a row turned out to be.
 #[derive(Debug, Default)]
-pub(super) struct Refiled {
+pub(super) struct Refiled<'a> {
     /// The row's file stands here now.
     pub moved: BTreeMap<RowId, FileId>,
     /// The file has the bytes of this row, whose own file is still there.
     pub copied: BTreeMap<FileId, RowId>,
+    /// The file has the bytes of this row of a folder that is left alone.
+    pub outside: BTreeMap<FileId, &'a Row>,
     taken: BTreeSet<FileId>,
 }
 
-impl Refiled {
+impl Refiled<'_> {
     /// Whether the file belongs to a row now.
     pub fn is_taken(&self, file: FileId) -> bool {
         self.taken.contains(&file) || self.copied.contains_key(&file)
@@ -30,8 +32,17 @@ impl Refiled {
 }
 
 /// Finds the files' rows: first those whose own file is gone, then those that were copied.
-pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
+pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
     let mut out = Refiled::default();
+    let free: Vec<(FileId, &LocalFile)> = trees
+        .files
+        .iter()
+        .filter(|(id, _)| !pairs.files.contains(id))
+        .map(|(i, f)| (*i, f))
+        .collect();
+    if free.is_empty() {
+        return out;
+    }
     // Rows whose file went come first: a file that was only renamed must not go to an equal
     // message that was deleted here, or its own row looks deleted. A kept row's deletion is
     // nobody's loss but ours, so it comes second. An absent row's file may be put back.
@@ -46,79 +57,129 @@ pub(super) fn refile(trees: &Trees, pairs: &Pairs) -> Refiled {
     lost.sort_by_key(|(rank, r)| (*rank, r.id));
     let (absent, went): (Vec<_>, Vec<_>) =
         lost.into_iter().map(|(_, r)| r).partition(|r| r.state == State::Absent);
-    let free: Vec<(FileId, &LocalFile)> = trees
-        .files
-        .iter()
-        .filter(|(id, _)| !pairs.files.contains(id))
-        .map(|(i, f)| (*i, f))
-        .collect();
-    // Among equal bytes, an equal base name is a hint. Then the folder that the server moved the
-    // message to (a download that a crash cut short stands there), then its own.
     let there = |r: &Row| pairs.by_row.get(&r.id).and_then(|a| trees.rows.get(a)).map(|a| a.folder);
-    let named =
-        |r: &Row, f: &LocalFile| r.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base);
-    let rounds: [Fits<'_>; 5] = [
-        &|r, f| named(r, f) && there(r) == Some(f.folder),
-        &|r, f| named(r, f),
-        &|r, f| there(r) == Some(f.folder),
-        &|r, f| r.folder == f.folder,
-        &|_, _| true,
-    ];
     for lost in [went, absent] {
-        for hash in [content as Hash, reader] {
-            for fits in rounds {
+        for hash in [Hash::Content, Hash::Reader] {
+            for round in ROUNDS {
+                let mut known: BTreeMap<Key<'_>, VecDeque<RowId>> = BTreeMap::new();
+                for r in lost.iter().filter(|r| hash.speaks_for(trees, r.folder, is_draft(r))) {
+                    if let Some(key) = round.of_row(hash, r, there(r)) {
+                        known.entry(key).or_default().push_back(r.id);
+                    }
+                }
+                if known.is_empty() {
+                    continue;
+                }
                 for (id, f) in &free {
-                    if out.is_taken(*id) {
+                    let draft = f.flags.has(SystemFlags::DRAFT);
+                    if out.is_taken(*id) || !hash.speaks_for(trees, f.folder, draft) {
                         continue;
                     }
-                    let want = hash(&f.identity.content, &f.identity.reader);
-                    let row = lost.iter().find(|r| {
-                        !out.moved.contains_key(&r.id)
-                            && fits(r, f)
-                            && want.is_some()
-                            && hash(&r.identity.content, &r.identity.reader) == want
-                            && !(is_draft(trees, r, f) && r.identity.content != f.identity.content)
-                    });
-                    if let Some(r) = row {
-                        out.join(r.id, *id);
+                    let key = round.of_file(hash, f);
+                    let Some(rows) = key.and_then(|k| known.get_mut(&k)) else { continue };
+                    while let Some(r) = rows.pop_front() {
+                        if !out.moved.contains_key(&r) {
+                            out.join(r, *id);
+                            break;
+                        }
                     }
                 }
             }
         }
     }
+    let live = Originals::of(trees, trees.rows.values().filter(|r| has_original(pairs, r)), pairs);
+    let waits = |r: &&Row| matches!(r.state, State::Synced | State::Kept);
+    let outside = Originals::of(trees, trees.excluded.iter().filter(waits), pairs);
     for (id, f) in &free {
         if out.is_taken(*id) {
             continue;
         }
-        if let Some(of) = original(trees, pairs, f)
+        if let Some(of) = live.of_file(trees, f)
             && (stays_kept(pairs, of) || is_copy(trees, of, f))
         {
             out.copied.insert(*id, of.id);
+        } else if let Some(of) = outside.of_file(trees, f).filter(|_| !trees.first_pass) {
+            out.outside.insert(*id, of);
         }
     }
     out
 }
 
-/// Whether a row and a file of equal bytes belong together before others.
-type Fits<'a> = &'a dyn Fn(&Row, &LocalFile) -> bool;
-
-type Hash = fn(&Option<ContentHash>, &Option<ContentHash>) -> Option<ContentHash>;
-
-fn content(content: &Option<ContentHash>, _: &Option<ContentHash>) -> Option<ContentHash> {
-    *content
+/// By which hash a file is looked up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hash {
+    /// Of all bytes.
+    Content,
+    /// Without what readers write.
+    Reader,
 }
 
-fn reader(_: &Option<ContentHash>, reader: &Option<ContentHash>) -> Option<ContentHash> {
-    *reader
+impl Hash {
+    fn of(self, i: &Identity) -> Option<ContentHash> {
+        match self {
+            Self::Content => i.content,
+            Self::Reader => i.reader,
+        }
+    }
+
+    /// A draft that a reader wrote anew is another draft.
+    fn speaks_for(self, trees: &Trees, folder: FolderId, draft: bool) -> bool {
+        self == Self::Content || !draft && !trees.is_drafts(folder)
+    }
 }
 
-fn is_draft(trees: &Trees, r: &Row, f: &LocalFile) -> bool {
-    use crate::model::SystemFlags;
+fn is_draft(r: &Row) -> bool {
     r.agreed.has(SystemFlags::DRAFT)
-        || f.flags.has(SystemFlags::DRAFT)
-        || [r.folder, f.folder]
-            .iter()
-            .any(|x| trees.folders.get(x).is_some_and(super::Folder::is_drafts))
+}
+
+/// Which of equal rows and files belong together before others.
+#[derive(Clone, Copy)]
+struct Round {
+    /// Those with an equal base name.
+    named: bool,
+    at: At,
+}
+
+/// The folder in which a row's file is looked for.
+#[derive(Clone, Copy)]
+enum At {
+    /// The one that the server moved the message to: a download that a crash cut short stands there.
+    There,
+    /// Its own.
+    Own,
+    /// Wherever.
+    Any,
+}
+
+/// Among equal bytes, an equal base name is a hint. Then the folder says something.
+const ROUNDS: [Round; 5] = [
+    Round { named: true, at: At::There },
+    Round { named: true, at: At::Any },
+    Round { named: false, at: At::There },
+    Round { named: false, at: At::Own },
+    Round { named: false, at: At::Any },
+];
+
+type Key<'a> = (ContentHash, Option<&'a BaseName>, Option<FolderId>);
+
+impl Round {
+    fn of_row(self, hash: Hash, r: &Row, there: Option<FolderId>) -> Option<Key<'_>> {
+        let base = if self.named { Some(&r.place.as_ref()?.file.base) } else { None };
+        let folder = match self.at {
+            At::There => Some(there?),
+            At::Own => Some(r.folder),
+            At::Any => None,
+        };
+        Some((hash.of(&r.identity)?, base, folder))
+    }
+
+    fn of_file(self, hash: Hash, f: &LocalFile) -> Option<Key<'_>> {
+        let folder = match self.at {
+            At::There | At::Own => Some(f.folder),
+            At::Any => None,
+        };
+        Some((hash.of(&f.identity)?, self.named.then_some(&f.place.file.base), folder))
+    }
 }
 
 /// Whether the row is `kept`, and the server does not have it again.
@@ -135,28 +196,56 @@ fn is_copy(trees: &Trees, of: &Row, f: &LocalFile) -> bool {
         && (!base.is_ours() || of.place.as_ref().is_some_and(|p| p.file.base == *base))
 }
 
-/// The row whose bytes, the same on both sides, this file has. One on the server goes before a
-/// `kept` one, an equal base name before others, then the same folder.
-fn original<'a>(trees: &'a Trees, pairs: &Pairs, f: &LocalFile) -> Option<&'a Row> {
-    let named = |r: &Row| r.place.as_ref().is_some_and(|p| p.file.base == f.place.file.base);
-    trees
-        .rows
-        .values()
-        .filter(|r| {
-            let same = r.identity.content.is_some() && r.identity.content == f.identity.content
-                || r.identity.reader.is_some()
-                    && r.identity.reader == f.identity.reader
-                    && !is_draft(trees, r, f);
-            let live = r.on_server() || pairs.by_row.contains_key(&r.id);
-            same && match r.state {
-                State::Synced => r.exact && live,
-                State::Kept => true,
-                State::Pending => {
-                    // its file is being adopted elsewhere: a copy of that
-                    matches!(pairs.by_arrival.get(&r.id), Some(Known::File(_, true)))
+/// Whether a file with the row's bytes can be a copy of it: they are the same on both sides.
+fn has_original(pairs: &Pairs, r: &Row) -> bool {
+    match r.state {
+        State::Synced => r.exact && (r.on_server() || pairs.by_row.contains_key(&r.id)),
+        State::Kept => true,
+        // its file is being adopted elsewhere: a copy of that
+        State::Pending => matches!(pairs.by_arrival.get(&r.id), Some(Known::File(_, true))),
+        State::Absent => false,
+    }
+}
+
+/// Rows by the bytes that a copy of them has. One on the server goes before a `kept` one, an equal
+/// base name before others, then the same folder.
+struct Originals<'a>(BTreeMap<(bool, Key<'a>), &'a Row>, BTreeMap<(bool, Key<'a>), &'a Row>);
+
+impl<'a> Originals<'a> {
+    fn of(trees: &Trees, rows: impl Iterator<Item = &'a Row>, pairs: &Pairs) -> Self {
+        let mut out = Self(BTreeMap::new(), BTreeMap::new());
+        for r in rows {
+            let kept = stays_kept(pairs, r);
+            let base = r.place.as_ref().map(|p| &p.file.base);
+            let ways = [(base, Some(r.folder)), (base, None), (None, Some(r.folder)), (None, None)];
+            for (hash, map) in [(Hash::Content, &mut out.0), (Hash::Reader, &mut out.1)] {
+                let Some(h) = hash.of(&r.identity) else { continue };
+                if hash.speaks_for(trees, r.folder, is_draft(r)) {
+                    for (base, folder) in ways {
+                        map.entry((kept, (h, base, folder))).or_insert(r);
+                    }
                 }
-                State::Absent => false,
             }
-        })
-        .min_by_key(|r| (stays_kept(pairs, r), !named(r), r.folder != f.folder, r.id))
+        }
+        out
+    }
+
+    fn of_file(&self, trees: &Trees, f: &LocalFile) -> Option<&'a Row> {
+        let base = Some(&f.place.file.base);
+        let draft = f.flags.has(SystemFlags::DRAFT);
+        let ways = [(base, Some(f.folder)), (base, None), (None, Some(f.folder)), (None, None)];
+        for kept in [false, true] {
+            for (base, folder) in ways {
+                let by = |hash: Hash, map: &BTreeMap<(bool, Key<'a>), &'a Row>| {
+                    let h = hash.of(&f.identity).filter(|_| hash.speaks_for(trees, f.folder, draft));
+                    h.and_then(|h| map.get(&(kept, (h, base, folder))).copied())
+                };
+                let found = [by(Hash::Content, &self.0), by(Hash::Reader, &self.1)];
+                if let Some(r) = found.into_iter().flatten().min_by_key(|r| r.id) {
+                    return Some(r);
+                }
+            }
+        }
+        None
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mailkeep::imap::{CopyUid, Expunged, Known, Listing, Session};
+use mailkeep::imap::{CopyUid, Expunged, FlagChange, Known, Listing, Session};
 use mailkeep::model::{FolderName, SpecialUse, Uid};
 
 use crate::common::letters::{hash, odd, simple};
@@ -103,7 +103,12 @@ async fn everything(server: &dyn Server, takes_odd: bool) {
     // changes
     let uids: Vec<Uid> = all.iter().collect();
     let some = |r: std::ops::Range<usize>| uids[r].iter().copied().collect();
-    s.store(&some(0..3), &flags(&["\\Flagged", "$Label"]), &flags(&["\\Seen"])).await.unwrap();
+    let change = FlagChange {
+        set: some(0..3),
+        add: flags(&["\\Flagged", "$Label"]),
+        remove: flags(&["\\Seen"]),
+    };
+    s.store(&[change]).await.unwrap();
     let made = s.create(&name("Neu/Grüße")).await.unwrap();
     assert_eq!(s.create(&name("Neu/Grüße")).await.unwrap(), made, "twice is no error");
     let copied = s.copy(&some(0..2), &made).await.unwrap();

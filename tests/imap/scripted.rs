@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailkeep::imap::CopyUid;
+use mailkeep::imap::{CopyUid, FlagChange};
 use mailkeep::{Kind, Refusal, Scope};
 
 use crate::common::process::wait_for;
@@ -256,7 +256,8 @@ fn scattered_messages_are_asked_for_in_lines_of_any_servers_length() {
             session.fetch_bodies(set, &mut Kept::default()).await.unwrap();
             session.fetch_meta(set, &mut |_, _| Ok(())).await.unwrap();
             session.fetch_flags(set, None, &mut |_, _| Ok(())).await.unwrap();
-            session.store(set, &long, &long).await.unwrap();
+            let change = FlagChange { set: set.clone(), add: long.clone(), remove: long.clone() };
+            session.store(&[change]).await.unwrap();
             session.move_messages(set, "y".repeat(250).as_bytes()).await.unwrap();
             session.expunge(set).await.unwrap();
         }

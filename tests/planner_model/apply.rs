@@ -145,10 +145,13 @@ impl Applier<'_> {
         standing(self.w, self.policy, self.trees).trash == Some(folder)
     }
 
-    /// A message that comes to `\Trash` takes the `keep` of its folder along.
+    /// A message that comes to `\Trash` takes the `keep` of its folder along, until it leaves it.
     fn refolder(&self, row: &mut Row, to: FolderId) {
         if row.folder != to {
-            row.keeps = self.is_trash(to) && (row.keeps || self.keeps(row.folder));
+            row.keeps = match self.is_trash(to) {
+                true => row.keeps || self.keeps(row.folder),
+                false => row.keeps && !self.is_trash(row.folder),
+            };
         }
         row.folder = to;
     }
@@ -243,8 +246,10 @@ impl Applier<'_> {
         row.identity.server_id = arrival.identity.server_id.clone();
     }
 
-    /// Kept and absent rows have no base to merge flags by.
+    /// Kept and absent rows have no base to merge flags by. What was kept stays kept, if it goes
+    /// again.
     fn synced(&self, row: &mut Row) {
+        row.keeps |= row.state == State::Kept;
         if row.state != State::Synced {
             row.state = State::Synced;
             row.agreed = base_for_union(&row.remote, &row.local);

@@ -1,7 +1,7 @@
 //! Observation, as the real one does it: what both sides show is noted in the rows first, and the
 //! trees are made of the rows. Nothing is forgotten because it was held or cut short.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailkeep::model::{Gone, RowId, SpecialUse, State, Uid};
 use mailkeep::policy::Policy;
@@ -25,7 +25,10 @@ pub fn observe(w: &mut World, policy: &Policy, complete: (bool, bool)) -> Trees 
     remote(w, &trees);
     local(w, &mut trees);
     arrivals(w, &mut trees);
-    trees.rows = w.ledger.rows.clone();
+    let (rows, excluded) =
+        w.ledger.rows.clone().into_iter().partition(|(_, r)| trees.folders[&r.folder].selected);
+    trees.rows = rows;
+    trees.excluded = BTreeMap::into_values(excluded).collect();
     trees
 }
 

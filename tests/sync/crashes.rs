@@ -1,5 +1,6 @@
 //! Killed, cut off, started twice: the end is that of an undisturbed run.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use crate::common::dovecot::Mode;
@@ -61,8 +62,10 @@ fn killed_while_uploading() {
 
 #[test]
 fn killed_while_changing_everything() {
+    let seed = std::env::var("MAILKEEP_SEED").map_or(SEED, |s| s.parse().expect("a number"));
+    println!("seed {seed} (MAILKEEP_SEED)");
     let world = synced();
-    let mut rng = Rng::labelled(SEED, "killed changes");
+    let mut rng = Rng::labelled(seed, "killed changes");
     world.proxy.set(slow(6));
     for round in 0..6 {
         let here = world.local("INBOX");
@@ -77,11 +80,18 @@ fn killed_while_changing_everything() {
         deliver(&world.mk.folder("INBOX"), &world.mint.letter(2000 + round));
         world.server.imap().append("Work", &world.mint.letter(3000 + round));
         let time = Duration::from_millis(30 + rng.below(250) as u64);
-        world.mk.start(&["sync"]).kill_after(time);
+        let said = world.mk.start(&["-vv", "sync"]).kill_after(time);
+        println!("killed after {time:?}: {}", said.text());
     }
     finish(&world);
-    let total: usize = ["INBOX", "Work", "Lists/rust"].iter().map(|f| world.remote(f).len()).sum();
-    assert_eq!(total, 20 + 12 + 8 + 12, "nothing lost, nothing doubled");
+    let mut left: Vec<String> = Vec::new();
+    for folder in ["INBOX", "Work", "Lists/rust"] {
+        left.extend(world.remote(folder).iter().map(|m| format!("{} {folder}", m.message_id)));
+    }
+    left.sort();
+    let history = world.mk.run(&["history"]).text();
+    let said = format!("{left:#?}\n{history}");
+    assert_eq!(left.len(), 20 + 12 + 8 + 12, "nothing lost, nothing doubled: {said}");
 }
 
 /// Passes until all is done. What a killed pass left open may need a second look.
@@ -162,6 +172,32 @@ fn cut_before_and_after_a_command_that_changes() {
             assert_eq!(world.remote("INBOX").len(), 19, "{mode:?}, {on}");
             assert_eq!(world.remote("Work").len(), 15, "{mode:?}, {on}: each once");
             world.assert_same();
+        }
+    }
+}
+
+/// The file may be anywhere by the time we find out what the server did.
+#[test]
+fn moved_here_after_a_command_that_was_cut() {
+    for mode in Mode::ALL {
+        for on in ["APPEND", "COPY"] {
+            let world = World::synced(Dovecot::in_mode(mode));
+            let file = match on {
+                "APPEND" => deliver(&world.mk.folder("INBOX"), &world.mint.letter(1000)),
+                _ => maildir::mutt_copy(&world.local("Work")[0], &world.mk.folder("INBOX")),
+            };
+            let cut_on = Some(on.to_owned());
+            world.proxy.set(Faults { cut_on, cut_answer: true, ..Faults::default() });
+            println!("{mode:?}, cut on {on}: {}", world.mk.sync().text());
+            let inode = std::fs::metadata(&file).unwrap().ino();
+            let here = world.local("INBOX");
+            let moved = here.iter().find(|m| m.inode == inode).expect("still here");
+            maildir::move_file(moved, &world.mk.folder("Lists/rust"));
+            finish(&world);
+            let count = |f| world.remote(f).len();
+            let all = [count("INBOX"), count("Work"), count("Lists/rust")];
+            assert_eq!(all, [20, 12, 9], "{mode:?}, {on}");
+            assert!(world.inodes("Lists/rust").contains(&inode));
         }
     }
 }

@@ -205,6 +205,82 @@ fn the_same_name_twice_is_one_message() {
     world.assert_same();
 }
 
+/// A rename that a power cut tore leaves both names of one file.
+#[test]
+fn a_torn_rename_is_one_message() {
+    let world = synced();
+    let history = |id: &str| world.mk.run(&["history", "--message-id", id]).text();
+    let twice = |m: &LocalMessage, names: [&str; 2]| {
+        let dir = world.mk.folder("INBOX");
+        let [first, second] = names.map(|n| dir.join(n.replace('*', &m.base)));
+        if m.path != first {
+            fs::rename(&m.path, &first).unwrap();
+        }
+        fs::hard_link(&first, &second).unwrap();
+    };
+    let all = world.local("INBOX");
+    // one of the two is what the row knows, or neither is
+    twice(&all[0], ["new/*", "cur/*:2,FS"]);
+    twice(&all[1], ["cur/*:2,FR", "cur/*:2,S"]);
+    // and one that no row knows
+    let new = maildir::deliver(&world.mk.folder("INBOX"), &world.mint.letter(900));
+    let new = world.local("INBOX").into_iter().find(|m| m.path == new).unwrap();
+    twice(&new, ["new/*", "cur/*:2,F"]);
+    world.mk.sync_ok();
+    assert_eq!((world.local("INBOX").len(), world.remote("INBOX").len()), (21, 21));
+    world.assert_same();
+    for (m, flags) in
+        [(&all[0], "\\Flagged \\Seen"), (&all[1], "\\Answered \\Flagged \\Seen"), (&new, "\\Flagged")]
+    {
+        let now = world.local("INBOX").into_iter().find(|x| x.base == m.base).expect("one");
+        for flag in flags.split(' ') {
+            assert!(now.flags.contains(flag), "{}: {:?}", now.path.display(), now.flags);
+        }
+        let told = history(&m.message_id);
+        assert!(told.contains("twice"), "the journal says so: {told}");
+    }
+}
+
+#[test]
+fn other_bytes_under_one_name_are_two_messages() {
+    for known in [true, false] {
+        let world = synced();
+        let inbox = world.mk.folder("INBOX");
+        let m = match known {
+            true => world.local("INBOX").remove(0),
+            false => {
+                let new = maildir::deliver(&inbox, &world.mint.letter(900));
+                world.local("INBOX").into_iter().find(|m| m.path == new).unwrap()
+            }
+        };
+        let other = maildir::deliver(&inbox, &world.mint.letter(901));
+        fs::rename(&other, inbox.join(format!("cur/{}:2,FRT", m.base))).unwrap();
+        world.mk.sync_ok();
+        world.assert_same();
+        let all = world.local("INBOX");
+        assert_eq!(all.len(), if known { 21 } else { 22 });
+        let bases: std::collections::BTreeSet<_> = all.iter().map(|m| &m.base).collect();
+        assert_eq!(bases.len(), all.len());
+    }
+}
+
+#[test]
+fn torn_renames_after_the_loss_of_the_ledger() {
+    let world = synced();
+    let all = world.local("INBOX");
+    for (m, sub) in all.iter().take(4).zip(["new", "cur", "new", "cur"]) {
+        let suffix = if sub == "new" { "" } else { ":2,FR" };
+        let second = world.mk.folder("INBOX").join(sub).join(format!("{}{suffix}", m.base));
+        if second != m.path {
+            fs::hard_link(&m.path, second).unwrap();
+        }
+    }
+    world.mk.lose_ledger();
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!((world.local("INBOX").len(), world.remote("INBOX").len()), (20, 20));
+}
+
 #[test]
 fn only_one_folder() {
     let world = synced();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::pass::Pass;
 use super::local::read_flags;
-use crate::error::{Kind, Result, Scope};
+use crate::error::{Error, Kind, Result, Scope};
 use crate::maildir::{self, FileStat, place_path};
 use crate::model::{BaseName, FileName, Flags, FolderId, Identity, Place, Row};
 use crate::policy::LocalDelete;
@@ -27,6 +27,7 @@ pub(super) async fn identify(
         }
     }
     p.stats.clear();
+    let mut names = Names::new();
     for (folder, places) in extra {
         for place in places {
             let path = place_path(&p.folder(folder)?.dir, &place);
@@ -39,9 +40,9 @@ pub(super) async fn identify(
                 Err(e) => Err(e),
             };
             let read = match read {
-                Ok((id, file, stat)) => match doubled(p, folder, &file) {
-                    Ok(true) => continue,
-                    Ok(false) => Ok((id, file, stat)),
+                Ok((id, file, stat)) => match doubled(p, &names, folder, file) {
+                    Ok(None) => continue,
+                    Ok(Some(file)) => Ok((id, file, stat)),
                     Err(e) => Err(e),
                 },
                 Err(e) => Err(e),
@@ -49,6 +50,7 @@ pub(super) async fn identify(
             match read {
                 Ok((id, file, stat)) => {
                     let id = id.unwrap_or_else(|| p.number_file());
+                    names.insert((folder, file.place.file.base.clone()), id);
                     p.files.insert(id, file);
                     p.stats.insert(id, stat);
                 }
@@ -93,9 +95,17 @@ async fn one(p: &Pass<'_>, folder: FolderId, place: &Place) -> Result<(LocalFile
     Ok((LocalFile { folder, place: place.clone(), flags, identity }, read.stat))
 }
 
-/// A second file of a row's base name. Equal bytes are one message: flags are united, and the extra
-/// file goes, with a row in the journal. Otherwise it gets a name of its own.
-fn doubled(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<bool> {
+/// Files without a row, by folder and base name.
+type Names = BTreeMap<(FolderId, BaseName), FileId>;
+
+/// A second file of a base name. Equal bytes are one message: flags are united, and the extra file
+/// goes, with a row in the journal. Otherwise it gets a name of its own. The file, if it stays.
+fn doubled(
+    p: &mut Pass<'_>,
+    names: &Names,
+    folder: FolderId,
+    mut file: LocalFile,
+) -> Result<Option<LocalFile>> {
     let base = &file.place.file.base;
     let mut twin: Option<(Option<Row>, Place, Identity)> = None;
     if let Some(row) = p.ledger.with(|l| l.row_at(folder, base))?
@@ -114,34 +124,38 @@ fn doubled(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<bool>
             twin = Some((Some(row), place, identity));
         }
     }
+    let first = names.get(&(folder, base.clone())).copied();
     if twin.is_none() {
-        let other = p.files.values().find(|f| f.folder == folder && f.place.file.base == *base);
+        let other = first.and_then(|id| p.files.get(&id));
         twin = other.map(|f| (None, f.place.clone(), f.identity.clone()));
     }
-    let Some((row, place, identity)) = twin else { return Ok(false) };
+    let Some((row, place, identity)) = twin else { return Ok(Some(file)) };
     if p.options.dry_run {
-        return Ok(true);
+        return Ok(None);
     }
-    if identity.content == file.identity.content {
-        crate::executor::here::unite(p, folder, row, &place, file)?;
-    } else {
-        rename_apart(p, folder, file)?;
+    if identity.content != file.identity.content {
+        file.place = rename_apart(p, folder, &file)?;
+        return Ok(Some(file));
     }
-    p.look_again = true;
-    Ok(true)
+    let no_row = row.is_none();
+    let united = crate::executor::here::unite(p, folder, row, &place, &file)?;
+    if let Some(f) = first.filter(|_| no_row).and_then(|id| p.files.get_mut(&id)) {
+        f.flags = f.flags.union(&file.flags);
+        f.place = united;
+    }
+    Ok(None)
 }
 
 /// Two messages must not share a base name. The new one is no name of ours: it did not come from a
 /// server.
-fn rename_apart(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<()> {
+fn rename_apart(p: &mut Pass<'_>, folder: FolderId, file: &LocalFile) -> Result<Place> {
     let now = p.now();
-    let fresh = p.namer.next(now);
-    let text = fresh.to_string();
-    let Some(base) = BaseName::new(text.trim_end_matches(".mailkeep").as_bytes()) else {
-        return Ok(());
-    };
+    let fresh = p.namer.next(now).to_string();
+    let base = BaseName::new(fresh.trim_end_matches(".mailkeep").as_bytes());
+    let base = base.ok_or_else(|| Error::message(Kind::Internal, "a name of ours is no name"))?;
     let to =
         Place { sub: file.place.sub, file: FileName::from_parts(base, file.place.file.suffix()) };
     crate::executor::here::rename(p, folder, &file.place, folder, &to)?;
-    crate::executor::here::sync(p, &[folder])
+    crate::executor::here::sync(p, &[folder])?;
+    Ok(to)
 }

@@ -2,14 +2,15 @@
 //! differs. An absence is believed only after a second scan of everything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::pass::{FolderState, Pass};
 use super::files;
 use crate::error::{Kind, Result, Scope};
-use crate::maildir::{self, DirSignature, KeywordMap, NamesDigest, Scan};
+use crate::ledger::{Ledger, View};
+use crate::maildir::{self, DirSignature, KeywordMap, Names, NamesDigest, Scan};
 use crate::model::{Flags, FolderId, Place, RowId, SystemFlags};
 use crate::policy::LocalDelete;
 use crate::reconcile::Presence;
@@ -128,9 +129,9 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
     if f.names.is_none() && is_as_remembered(p, id)? {
         return Ok(Found::default());
     }
-    let scan = match p.scanned.as_mut().and_then(|s| s.take(id)) {
-        Some(scan) => scan,
-        None => maildir::scan(&dir)?,
+    let (scan, differs) = match p.scanned.as_mut().and_then(|s| s.take(id)) {
+        Some(Looked { scan, differs }) => (scan, differs),
+        None => (maildir::scan(&dir)?, None),
     };
     let f = p.folder_mut(id)?;
     let expected = f.names.or(f.remembered.1.map(NamesDigest));
@@ -141,7 +142,10 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
         return Ok(Found::default());
     }
     sync_keywords(p, id)?;
-    compare(p, id, scan)
+    match differs {
+        Some(differs) => take(p, id, differs),
+        None => compare(p, id, scan),
+    }
 }
 
 /// Whether the directory's time stamps prove that nothing changed since the last scan.
@@ -176,13 +180,20 @@ fn remembered(
 
 /// Scans that run beside the login and the listing: the disk need not wait for the network.
 pub struct Prescan {
-    thread: Option<JoinHandle<BTreeMap<FolderId, Scan>>>,
-    found: BTreeMap<FolderId, Scan>,
+    thread: Option<JoinHandle<BTreeMap<FolderId, Looked>>>,
+    found: BTreeMap<FolderId, Looked>,
+}
+
+struct Looked {
+    scan: Scan,
+    /// What came of holding it against the rows, if that was needed. Until a pass acts, it changes
+    /// no row's place, so this still holds when it is taken.
+    differs: Option<Differs>,
 }
 
 impl Prescan {
     /// Begins to read the folders that changed since the ledger's last word on them.
-    pub fn start(folders: &BTreeMap<FolderId, FolderState>, now: i64) -> Self {
+    pub fn start(folders: &BTreeMap<FolderId, FolderState>, now: i64, ledger: PathBuf) -> Self {
         let wanted: Vec<_> = folders
             .iter()
             .filter(|(_, f)| f.rec.on_disk)
@@ -190,13 +201,23 @@ impl Prescan {
             .collect();
         let thread = std::thread::spawn(move || {
             let mut found = BTreeMap::new();
+            let mut reader = None;
             for (id, known, last_full_scan, dir) in wanted {
                 // what fails here is looked at again where the failure belongs
-                if matches!(remembered(&known, last_full_scan, &dir, now), Ok(None))
-                    && let Ok(scan) = maildir::scan(&dir)
-                {
-                    found.insert(id, scan);
+                if !matches!(remembered(&known, last_full_scan, &dir, now), Ok(None)) {
+                    continue;
                 }
+                let Ok(mut scan) = maildir::scan(&dir) else { continue };
+                let mut differs = None;
+                if known.1 != Some(scan.digest.0) && !scan.names.is_empty() {
+                    reader = reader.or_else(|| Ledger::open_readonly(&ledger).ok().flatten());
+                    let names = std::mem::take(&mut scan.names);
+                    differs = reader.as_ref().and_then(|l| Differs::of(l, id, names).ok());
+                    if differs.is_none() {
+                        continue;
+                    }
+                }
+                found.insert(id, Looked { scan, differs });
             }
             found
         });
@@ -204,7 +225,7 @@ impl Prescan {
     }
 
     /// The scan of a folder, once.
-    fn take(&mut self, id: FolderId) -> Option<Scan> {
+    fn take(&mut self, id: FolderId) -> Option<Looked> {
         if let Some(thread) = self.thread.take() {
             self.found = thread.join().unwrap_or_default();
         }
@@ -252,40 +273,49 @@ pub fn sync_keywords(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     Ok(())
 }
 
-/// Merges the sorted scan with the sorted rows. What moved or changed its letters inside the folder
-/// is written into the rows.
-fn compare(p: &mut Pass<'_>, id: FolderId, scan: Scan) -> Result<Found> {
-    let mut found = Found::default();
-    let mut renamed: Vec<(RowId, Place)> = Vec::new();
-    {
-        let mut entries = scan.entries.into_iter().map(|e| e.place).peekable();
-        p.ledger.with(|l| {
-            l.for_each_local(id, |row, place| {
-                while let Some(e) = entries.next_if(|e| e.file.base < place.file.base) {
-                    found.extra.push(e);
-                }
-                // the same base name may stand there twice (rsync, Syncthing)
-                let mut same = Vec::new();
-                while let Some(e) = entries.next_if(|e| e.file.base == place.file.base) {
-                    same.push(e);
-                }
-                match same.iter().position(|e| e == place) {
-                    Some(at) => {
-                        same.remove(at);
-                    }
-                    None if same.is_empty() => {
-                        found.missing.insert(row);
-                    }
-                    None => renamed.push((row, same.remove(0))),
-                }
-                found.extra.extend(same);
-                Ok(())
-            })
+/// How the names of a folder differ from its rows.
+struct Differs {
+    /// Rows whose base name is not there.
+    missing: BTreeSet<RowId>,
+    /// Rows whose file has other letters, or stands in the other subdirectory.
+    renamed: Vec<(RowId, Place)>,
+    /// Files that no row has.
+    extra: Vec<Place>,
+}
+
+impl Differs {
+    fn of(ledger: &View, id: FolderId, names: Names) -> Result<Self> {
+        let mut names = names.unmatched();
+        let mut unseen: BTreeMap<Vec<u8>, RowId> = BTreeMap::new();
+        ledger.for_each_name(id, |row, sub, base, suffix| {
+            if !names.take(sub, base, suffix) {
+                unseen.insert(base.to_vec(), row);
+            }
         })?;
-        found.extra.extend(entries);
+        let mut renamed = Vec::new();
+        let mut extra = Vec::new();
+        for place in names.rest() {
+            // the same base name may stand there twice (rsync, Syncthing)
+            match unseen.remove(place.file.base.as_bytes()) {
+                Some(row) => renamed.push((row, place)),
+                None => extra.push(place),
+            }
+        }
+        Ok(Self { missing: unseen.into_values().collect(), renamed, extra })
     }
+}
+
+/// Holds the scan against the rows.
+fn compare(p: &mut Pass<'_>, id: FolderId, scan: Scan) -> Result<Found> {
+    let differs = p.ledger.with(|l| Differs::of(l, id, scan.names))?;
+    take(p, id, differs)
+}
+
+/// What moved or changed its letters inside the folder is written into the rows.
+fn take(p: &mut Pass<'_>, id: FolderId, differs: Differs) -> Result<Found> {
+    let Differs { missing, renamed, extra } = differs;
     take_renamed(p, id, renamed)?;
-    Ok(found)
+    Ok(Found { missing, extra })
 }
 
 /// Notes what readers made of the names: new letters, or another subdirectory.

@@ -1,7 +1,7 @@
 //! New messages: pulled as one stream where there is nothing here that they could be, else known by
 //! what identifies them first, as `pending` rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::pass::{Fresh, Pass};
 use super::server::as_observed;
@@ -174,7 +174,7 @@ pub fn pending(folder: FolderId, uid: Uid, remote: Flags, identity: Identity) ->
 /// Reads the messages that pairing cannot tell apart without their bytes. How many are known now,
 /// or known not to be had.
 pub async fn contents(p: &mut Pass<'_>, trees: &Trees, wants: &BTreeSet<RowId>) -> Result<usize> {
-    let mut by_folder: std::collections::BTreeMap<FolderId, Vec<&Row>> = Default::default();
+    let mut by_folder: BTreeMap<FolderId, Vec<&Row>> = BTreeMap::new();
     for row in wants.iter().filter_map(|id| trees.rows.get(id)) {
         by_folder.entry(row.folder).or_default().push(row);
     }
@@ -196,10 +196,8 @@ pub async fn contents(p: &mut Pass<'_>, trees: &Trees, wants: &BTreeSet<RowId>) 
         }
         let mut known = Vec::new();
         for row in rows {
-            let digest =
-                row.uid.and_then(|u| sink.known.iter().find(|(k, _)| *k == u)).map(|(_, d)| d);
-            match digest {
-                Some(d) => known.push((row.id, d.clone())),
+            match row.uid.and_then(|u| sink.known.remove(&u)) {
+                Some(d) => known.push((row.id, d)),
                 None => {
                     // gone meanwhile, or not to be had: it waits for the next pass
                     p.unfetchable.insert(row.id);
@@ -228,7 +226,7 @@ pub async fn contents(p: &mut Pass<'_>, trees: &Trees, wants: &BTreeSet<RowId>) 
 #[derive(Default)]
 struct Hashes {
     now: Option<(Uid, Digester)>,
-    known: Vec<(Uid, Digest)>,
+    known: BTreeMap<Uid, Digest>,
     failed: Vec<(Uid, Error)>,
 }
 
@@ -245,7 +243,7 @@ impl BodySink for Hashes {
     }
     async fn end(&mut self) -> Result<()> {
         if let Some((uid, d)) = self.now.take() {
-            self.known.push((uid, d.finish()));
+            self.known.insert(uid, d.finish());
         }
         Ok(())
     }

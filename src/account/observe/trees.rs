@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::super::pass::Pass;
 use crate::error::Result;
+use crate::ledger::IntentKind;
 use crate::model::{Row, RowId, State};
-use crate::reconcile::{Folder, Presence, Trees};
+use crate::reconcile::{Folder, Presence, Sent, Trees};
 
 /// Collects what differs.
 pub fn trees(p: &Pass<'_>) -> Result<Trees> {
@@ -68,6 +69,8 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
     });
     let folders: BTreeMap<_, _> = folders.collect();
     // a folder that was not observed, or is not selected, says nothing of its rows
+    let is_excluded = |r: &&Row| p.folders.get(&r.folder).is_some_and(|f| !f.selected);
+    let excluded = rows.values().filter(is_excluded).cloned().collect();
     rows.retain(|_, r| {
         let observed = p.folders.get(&r.folder).is_some_and(|f| f.selected);
         let failed = r.state == State::Pending
@@ -85,5 +88,27 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
         local_complete: p.local_complete,
         first_pass: p.first_pass,
         sizes_lie: p.session.caps().sizes_lie,
+        sent: sent(p)?,
+        excluded,
+    })
+}
+
+/// What broken commands may have stored: an upload, or what is left of a move of a message that has
+/// no row any more.
+fn sent(p: &Pass<'_>) -> Result<Vec<Sent>> {
+    p.ledger.with(|l| {
+        let mut out = Vec::new();
+        for i in l.intents()? {
+            let same_epoch =
+                p.folders.get(&i.target).is_some_and(|f| f.rec.uidvalidity == i.uidvalidity);
+            let lost = match i.row {
+                Some(row) => i.place.is_some() && l.row(row)?.is_none(),
+                None => i.kind == IntentKind::Append,
+            };
+            if same_epoch && lost {
+                out.push(Sent { target: i.target, from: i.uidnext_before, identity: i.identity });
+            }
+        }
+        Ok(out)
     })
 }

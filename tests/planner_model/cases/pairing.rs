@@ -205,3 +205,119 @@ fn pairing_without_a_base_unites_flags_but_for_deleted() {
     assert_eq!(s.mail("INBOX", "a").flags, flags("\\Seen todo"));
     assert_eq!(s.file("INBOX", "a").flags, flags("\\Seen todo"));
 }
+
+/// `a` and `b` with one Message-ID, Date, size and INTERNALDATE, and other bytes.
+fn lookalikes(s: &mut Scene) {
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 1000);
+}
+
+#[test]
+fn a_new_file_is_not_an_arrival_that_only_looks_like_it() {
+    let mut s = scene();
+    lookalikes(&mut s);
+    s.put("INBOX", "a");
+    s.arrive("INBOX", "b");
+    s.ends("INBOX a, INBOX b", "INBOX a, INBOX b");
+    assert_eq!(s.w.asked, 1);
+}
+
+#[test]
+fn kept_mail_is_not_an_arrival_that_only_looks_like_it() {
+    for at in ["INBOX", "Archive"] {
+        let mut s = scene();
+        lookalikes(&mut s);
+        let a = s.had(Kept, "INBOX", "a");
+        s.row(a).identity.internal_date = 7;
+        s.arrive(at, "b");
+        let here = if at == "INBOX" { "INBOX a, INBOX b" } else { "Archive b, INBOX a" };
+        s.ends(&format!("{at} b"), here);
+        assert_eq!(s.states(), [Kept, Synced]);
+    }
+}
+
+#[test]
+fn an_absent_message_is_not_an_arrival_that_only_looks_like_it() {
+    for at in ["INBOX", "Archive"] {
+        let mut s = scene();
+        lookalikes(&mut s);
+        s.had(Absent, "INBOX", "a");
+        s.expunge("INBOX", "a");
+        s.arrive(at, "b");
+        s.ends(&format!("{at} b"), &format!("{at} b"));
+    }
+}
+
+#[test]
+fn kept_mail_that_the_server_has_again_keeps_its_keep() {
+    let mut s = scene();
+    s.rule("Junk", Some(RemoteDelete::Mirror), None);
+    s.had(Kept, "INBOX", "a");
+    s.arrive("Junk", "a");
+    s.ends("Junk a", "Junk a");
+    assert!(s.w.downloads.is_empty());
+    s.expunge("Junk", "a");
+    s.ends("", "Junk a");
+    assert_eq!(s.states(), [Kept]);
+}
+
+#[test]
+fn fetched_but_not_noted_and_moved_since() {
+    let mut s = scene();
+    s.arrive("INBOX", "a");
+    s.put_ours("Archive", "a");
+    s.ends("Archive a", "Archive a");
+    assert!(s.w.downloads.is_empty());
+    assert_eq!(s.states(), [Synced]);
+}
+
+#[test]
+fn what_only_looks_like_it_was_fetched_and_moved_is_left_alone() {
+    let mut s = scene();
+    lookalikes(&mut s);
+    s.arrive("INBOX", "a");
+    s.put_ours("Archive", "b");
+    s.ends("INBOX a", "Archive b, INBOX a");
+    assert_eq!(s.states(), [Synced, Kept]);
+}
+
+#[test]
+fn a_copy_with_its_own_row_is_not_an_arrival_elsewhere() {
+    // copied here into Archive, and on the server into Junk
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.arrive("Junk", "a");
+    let file = s.file("INBOX", "a").clone();
+    let dir = &s.w.disk[&folder("INBOX")];
+    let base = dir.keys().next().unwrap().clone();
+    s.w.put_file(&folder("Archive"), base, file);
+    s.ends("Archive a, INBOX a, Junk a", "Archive a, INBOX a, Junk a");
+}
+
+#[test]
+fn what_is_saved_out_of_an_excluded_folder_is_new_mail() {
+    for ours in [false, true] {
+        let mut s = scene();
+        s.had(Synced, "Junk", "a");
+        s.policy.exclude = vec![FolderPattern::parse("Junk").unwrap()];
+        s.remove("Junk", "a");
+        if ours { s.put_ours("INBOX", "a") } else { s.put("INBOX", "a") }
+        s.ends("INBOX a, Junk a", "INBOX a");
+        s.policy.exclude.clear();
+        s.ends("INBOX a, Trash a", "INBOX a, Trash a");
+    }
+}
+
+#[test]
+fn kept_mail_saved_out_of_an_excluded_folder_stays_kept() {
+    for ours in [false, true] {
+        let mut s = scene();
+        s.had(Kept, "Junk", "a");
+        s.policy.exclude = vec![FolderPattern::parse("Junk").unwrap()];
+        if ours { s.put_ours("INBOX", "a") } else { s.put("INBOX", "a") }
+        s.ends("", "INBOX a, Junk a");
+        s.policy.exclude.clear();
+        s.ends("", "INBOX a, Junk a");
+        assert_eq!(s.states(), [Kept, Kept]);
+    }
+}
