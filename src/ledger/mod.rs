@@ -19,6 +19,7 @@ mod journal;
 mod meta;
 mod open;
 mod rows;
+mod uidls;
 mod values;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,7 @@ pub use intents::{Intent, IntentId, IntentKind};
 pub use journal::{Action, JournalEntry, JournalFilter, Side};
 pub use meta::{Meta, PassState};
 pub use open::path_for;
+pub use uidls::Mailbox;
 
 /// One account's ledger. Can be sent to another thread, and shared behind a mutex.
 #[derive(Debug)]
