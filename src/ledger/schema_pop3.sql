@@ -22,7 +22,9 @@ CREATE TABLE uidls (
 ) STRICT;
 
 CREATE UNIQUE INDEX uidls_uidl ON uidls (epoch, uidl, generation) WHERE uidl <> x'';
-CREATE INDEX uidls_on_server ON uidls (state, id) WHERE state <= 2;
+CREATE INDEX uidls_on_server ON uidls (epoch, id) WHERE state <= 2;
+CREATE INDEX uidls_staged ON uidls (state, id) WHERE state = 0;
+CREATE INDEX uidls_gone ON uidls (epoch, id) WHERE state = 4;
 CREATE INDEX uidls_size ON uidls (size);
 CREATE INDEX uidls_row ON uidls (row) WHERE row <> 0;
 CREATE INDEX uidls_content ON uidls (substr(content, 1, 8)) WHERE content <> x'';

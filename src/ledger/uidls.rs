@@ -74,18 +74,13 @@ impl View {
     /// Every message of the epoch that the server has, as far as is known, by number.
     pub fn uidls_on_server(&self, epoch: u32) -> Result<Vec<UidlRow>> {
         self.run(|c| {
-            all(
-                c,
-                select!("WHERE state <= 2 AND epoch = ?1 ORDER BY id"),
-                [epoch],
-                uidl_row,
-            )
+            all(c, select!("WHERE state <= 2 AND epoch = ?1 ORDER BY id"), [epoch], uidl_row)
         })
     }
 
     /// What a crash left between `tmp` and its place.
     pub fn uidls_staged(&self) -> Result<Vec<UidlRow>> {
-        self.run(|c| all(c, select!("WHERE state = 0 AND state <= 2 ORDER BY id"), [], uidl_row))
+        self.run(|c| all(c, select!("WHERE state = 0 ORDER BY id"), [], uidl_row))
     }
 
     /// The generations of a UIDL, by generation.
@@ -109,7 +104,9 @@ impl View {
                 params![count_out(size)?, epoch],
                 uidl_row,
             ),
-            None => all(c, select!("WHERE state = 4 AND epoch = ?1 ORDER BY id"), [epoch], uidl_row),
+            None => {
+                all(c, select!("WHERE state = 4 AND epoch = ?1 ORDER BY id"), [epoch], uidl_row)
+            }
         })
     }
 
@@ -326,7 +323,8 @@ mod tests {
             assert_eq!(l.uidl(r.id).unwrap().as_ref(), Some(&r));
             all.push(r);
         }
-        let bare = UidlRow { uidl: None, row: None, base: None, content: None, ..row(9, states[1]) };
+        let bare =
+            UidlRow { uidl: None, row: None, base: None, content: None, ..row(9, states[1]) };
         let bare = UidlRow { id: l.write(|tx| tx.insert_uidl(&bare)).unwrap(), ..bare };
         assert_eq!(l.uidl(bare.id).unwrap().as_ref(), Some(&bare));
         l.write(|tx| (100..300).try_for_each(|n| tx.insert_uidl(&row(n, states[3])).map(|_| ())))

@@ -6,6 +6,8 @@
 pub mod client;
 mod login;
 pub mod protocol;
+pub mod recognise;
+pub mod retention;
 mod transfer;
 mod wire;
 

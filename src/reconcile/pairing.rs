@@ -298,10 +298,8 @@ fn proves(trees: &Trees, round: Round, key: &Key<'_>, a: &Row, c: &Candidate<'_>
 /// that nothing accounts for is a new message until its bytes say otherwise: fetching one for
 /// nothing is cheap, and taking one for another loses it.
 fn bytes_decide(trees: &Trees, round: Round, c: &Candidate<'_>) -> bool {
-    let unaccounted = matches!(
-        round,
-        Round::Kept | Round::KeptElsewhere | Round::Files | Round::FilesElsewhere
-    );
+    let unaccounted =
+        matches!(round, Round::Kept | Round::KeptElsewhere | Round::Files | Round::FilesElsewhere);
     unaccounted && !trees.first_pass && c.identity.content.is_some()
 }
 

@@ -237,7 +237,8 @@ impl<'a> Originals<'a> {
         for kept in [false, true] {
             for (base, folder) in ways {
                 let by = |hash: Hash, map: &BTreeMap<(bool, Key<'a>), &'a Row>| {
-                    let h = hash.of(&f.identity).filter(|_| hash.speaks_for(trees, f.folder, draft));
+                    let h =
+                        hash.of(&f.identity).filter(|_| hash.speaks_for(trees, f.folder, draft));
                     h.and_then(|h| map.get(&(kept, (h, base, folder))).copied())
                 };
                 let found = [by(Hash::Content, &self.0), by(Hash::Reader, &self.1)];

@@ -45,7 +45,8 @@ pub(super) fn uploads(
     let size = |n| if trees.sizes_lie { 0 } else { n };
     for s in &trees.sent {
         let i = &s.identity;
-        if i.content.is_some() && index.files(trees, i).any(|(_, f)| f.identity.content == i.content)
+        if i.content.is_some()
+            && index.files(trees, i).any(|(_, f)| f.identity.content == i.content)
         {
             groups.entry((s.target, &i.fingerprint, size(i.wire_size))).or_default().0.push(s);
         }
@@ -70,7 +71,9 @@ pub(super) fn uploads(
         wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
         let mut left: BTreeMap<ContentHash, VecDeque<&Sent>> = BTreeMap::new();
         for s in sent {
-            left.entry(s.identity.content.unwrap_or(ContentHash([0; 32]))).or_default().push_back(s);
+            left.entry(s.identity.content.unwrap_or(ContentHash([0; 32])))
+                .or_default()
+                .push_back(s);
         }
         for a in arrived {
             let equal = a.identity.content.and_then(|h| left.get_mut(&h));

@@ -229,9 +229,11 @@ fn a_torn_rename_is_one_message() {
     world.mk.sync_ok();
     assert_eq!((world.local("INBOX").len(), world.remote("INBOX").len()), (21, 21));
     world.assert_same();
-    for (m, flags) in
-        [(&all[0], "\\Flagged \\Seen"), (&all[1], "\\Answered \\Flagged \\Seen"), (&new, "\\Flagged")]
-    {
+    for (m, flags) in [
+        (&all[0], "\\Flagged \\Seen"),
+        (&all[1], "\\Answered \\Flagged \\Seen"),
+        (&new, "\\Flagged"),
+    ] {
         let now = world.local("INBOX").into_iter().find(|x| x.base == m.base).expect("one");
         for flag in flags.split(' ') {
             assert!(now.flags.contains(flag), "{}: {:?}", now.path.display(), now.flags);

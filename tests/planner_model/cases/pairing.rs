@@ -301,7 +301,11 @@ fn what_is_saved_out_of_an_excluded_folder_is_new_mail() {
         s.had(Synced, "Junk", "a");
         s.policy.exclude = vec![FolderPattern::parse("Junk").unwrap()];
         s.remove("Junk", "a");
-        if ours { s.put_ours("INBOX", "a") } else { s.put("INBOX", "a") }
+        if ours {
+            s.put_ours("INBOX", "a")
+        } else {
+            s.put("INBOX", "a")
+        }
         s.ends("INBOX a, Junk a", "INBOX a");
         s.policy.exclude.clear();
         s.ends("INBOX a, Trash a", "INBOX a, Trash a");
@@ -314,7 +318,11 @@ fn kept_mail_saved_out_of_an_excluded_folder_stays_kept() {
         let mut s = scene();
         s.had(Kept, "Junk", "a");
         s.policy.exclude = vec![FolderPattern::parse("Junk").unwrap()];
-        if ours { s.put_ours("INBOX", "a") } else { s.put("INBOX", "a") }
+        if ours {
+            s.put_ours("INBOX", "a")
+        } else {
+            s.put("INBOX", "a")
+        }
         s.ends("", "INBOX a, Junk a");
         s.policy.exclude.clear();
         s.ends("", "INBOX a, Junk a");
