@@ -15,7 +15,10 @@ mod resolve;
 mod start;
 
 pub use connect::connect;
+pub(crate) use marker::Guard;
 pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
+pub(crate) use pass::{Namer, SharedLedger};
+pub(crate) use start::SECRET_WITHIN;
 pub use start::pass;
 
 use std::fmt;

@@ -10,7 +10,7 @@ use super::protocol::{Number, Uidls};
 use crate::model::{Fingerprint, UidlId, UidlRow, UidlState};
 
 /// One message of this session's listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listed {
     /// Its number, of this session only.
     pub number: Number,
