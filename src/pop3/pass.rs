@@ -20,7 +20,7 @@ use crate::executor::pipeline::Pipeline;
 use crate::ledger::{Action, FolderRecord, JournalEntry, Ledger, Mailbox, Side, Tx, path_for};
 use crate::maildir::{self, Durability, Maildir, NamesDigest, marker};
 use crate::model::{
-    BaseName, ContentHash, Fingerprint, FolderId, FolderName, Gone, Identity, Place, Row, State,
+    BaseName, ContentHash, Fingerprint, FolderId, FolderName, Gone, Identity, Place, State,
     UidlId, UidlRow, UidlState,
 };
 use crate::progress::Progress;
