@@ -23,6 +23,8 @@ words!(
         UnknownFiles = "unknown-files",
         /// Removals that need a `\Trash`, where there is none.
         NoTrash = "no-trash",
+        /// Deletions on a POP3 server that the configuration asks for and the brake stopped.
+        Retention = "retention",
         /// Uploads that the server refused for good.
         Refused = "refused",
     }

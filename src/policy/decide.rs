@@ -230,7 +230,7 @@ pub struct Decision {
 }
 
 /// More deletions than this in 24 hours are held whatever their share.
-const MANY: u64 = 1000;
+pub const MANY: u64 = 1000;
 
 /// Lays the policy over the plan.
 pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) -> Decision {
