@@ -23,8 +23,8 @@
 //! # Reading order
 //!
 //! [`model`] (the words), [`reconcile`], [`policy`], `account/pass.rs`, `account/observe/`,
-//! [`executor`], [`ledger`] with its `schema.sql`, [`maildir`], [`imap`] over [`net`]; then
-//! [`config`], [`secret`], [`cli`].
+//! [`executor`], [`ledger`] with its `schema.sql`, [`maildir`], [`imap`] and [`pop3`] over [`net`]
+//! with [`sasl`]; then [`config`], [`secret`], [`cli`].
 //!
 //! # What holds everywhere
 //!
@@ -47,8 +47,10 @@ pub mod maildir;
 pub mod model;
 pub mod net;
 pub mod policy;
+pub mod pop3;
 pub mod progress;
 pub mod reconcile;
+pub mod sasl;
 pub mod secret;
 mod steps;
 

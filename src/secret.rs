@@ -282,6 +282,15 @@ fn last_line(bytes: &[u8]) -> String {
     printable(line.unwrap_or_default())
 }
 
+/// Fresh randomness for a SASL exchange: 24 characters of base64.
+pub fn nonce() -> Result<String> {
+    let mut bytes = [0; 18];
+    getrandom::fill(&mut bytes).map_err(|e| {
+        Error::account(Kind::Internal, format!("the system gives no randomness: {e}"))
+    })?;
+    Ok(STANDARD.encode(bytes))
+}
+
 /// What others wrote, for an error: one line, no control characters, not too long.
 pub fn printable(bytes: &[u8]) -> String {
     const LONGEST: usize = 300;

@@ -434,3 +434,102 @@ fn a_closed_stdout_is_no_panic() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
 }
+
+/// What a program says about a file, and whether it is content.
+fn judged(program: &str, arguments: &[&str]) -> (bool, String) {
+    let output = std::process::Command::new(program).args(arguments).output();
+    let output = output.map_err(|e| format!("{program} is not installed: {e}")).unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn completions_are_what_the_shell_takes_and_know_every_command() {
+    // without a configuration
+    let w = World::new("");
+    fs::remove_file(w.path().join("c.toml")).unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = w.run_bare(&["completions", shell]);
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{shell}");
+        for command in ["sync", "status", "reload", "--take-over", "history"] {
+            let name = if shell == "fish" { command.trim_start_matches('-') } else { command };
+            assert!(ran.out.contains(name), "{shell}: {command}");
+        }
+        let file = w.path().join(shell);
+        fs::write(&file, ran.out).unwrap();
+        if shell == "bash" {
+            let file = file.to_str().unwrap();
+            assert_eq!(judged("bash", &["-n", file]), (true, String::new()));
+            let asked = format!(
+                "source '{file}'; COMP_WORDS=(mailkeep sta); COMP_CWORD=1; \
+                 _mailkeep mailkeep sta mailkeep; echo \"${{COMPREPLY[*]}}\""
+            );
+            assert_eq!(judged("bash", &["-c", &asked]), (true, "status\n".into()));
+        }
+    }
+    assert_eq!(w.run_bare(&["completions", "csh"]).status, 2);
+}
+
+#[test]
+fn the_manual_is_rendered_for_the_program_and_each_command() {
+    let w = World::new("");
+    fs::remove_file(w.path().join("c.toml")).unwrap();
+    let read = |name: &str, page: String| {
+        let file = w.path().join(name);
+        fs::write(&file, page).unwrap();
+        let (well, text) = judged("man", &["-l", "-P", "cat", file.to_str().unwrap()]);
+        assert!(well, "{text}");
+        // bold is a character struck over itself
+        let mut plain = String::new();
+        for c in text.chars() {
+            if c == '\u{8}' {
+                plain.pop();
+            } else {
+                plain.push(c);
+            }
+        }
+        plain
+    };
+    let ran = w.run_bare(&["man"]);
+    assert_eq!((ran.status, ran.err.as_str()), (0, ""));
+    let whole = read("mailkeep.1", ran.out);
+    assert!(whole.contains("mailkeep-sync(1)") && whole.contains("--log-format"), "{whole}");
+    let sync = read("mailkeep-sync.1", w.run_bare(&["man", "sync"]).out);
+    assert!(sync.contains("mailkeep-sync") && sync.contains("--dry-run"), "{sync}");
+    assert_eq!(w.run_bare(&["man", "nonsense"]).status, 2);
+    fs::create_dir(w.path().join("pages")).unwrap();
+    assert_eq!(w.run_bare(&["man", "--dir", "pages"]).status, 0);
+    for page in ["mailkeep.1", "mailkeep-sync.1", "mailkeep-status.1", "mailkeep-run.1"] {
+        assert!(w.path().join("pages").join(page).is_file(), "{page}");
+    }
+    assert_eq!(w.run_bare(&["man", "--dir", "nowhere"]).status, 1);
+}
+
+#[test]
+fn the_units_are_what_systemd_takes_and_the_system_s_is_shut() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let dir = tempfile::tempdir().unwrap();
+    for unit in ["mailkeep.service", "mailkeep@.service"] {
+        // verify wants the program to be there
+        let program = assert_cmd::cargo::cargo_bin("mailkeep");
+        let text = fs::read_to_string(units.join(unit)).unwrap();
+        let exec = format!("ExecStart={} ", program.display());
+        let text = text.replace("ExecStart=mailkeep ", &exec);
+        assert!(text.contains(&exec), "{unit}");
+        let named = dir.path().join(unit.replace('@', "@root"));
+        fs::write(&named, text).unwrap();
+        let (well, said) =
+            judged("systemd-analyze", &["verify", "--man=no", named.to_str().unwrap()]);
+        // of other units of the machine, and what systemd before 253 does not know
+        let about = said.lines().filter(|l| l.contains("mailkeep"));
+        let about: Vec<_> = about.filter(|l| !l.ends_with("ignoring: notify-reload")).collect();
+        assert!(well && about.is_empty(), "{said}");
+    }
+    let unit = units.join("mailkeep@.service");
+    let (_, said) =
+        judged("systemd-analyze", &["security", "--offline=true", unit.to_str().unwrap()]);
+    let rated =
+        said.lines().find_map(|l| l.split_once("Overall exposure level for ")?.1.split_once(": "));
+    let rate = rated.and_then(|(_, r)| r.split(' ').next()?.parse::<f64>().ok());
+    assert!(rate.is_some_and(|r| r <= 1.5), "{said}");
+}

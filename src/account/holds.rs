@@ -29,8 +29,7 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
         };
         *s.deleted.entry((side, folder)).or_default() += n;
     }
-    let by_name: BTreeMap<(FolderId, &BaseName), FileId> =
-        trees.files.iter().map(|(id, f)| ((f.folder, &f.place.file.base), *id)).collect();
+    let by_name = by_name(trees);
     let by_content: BTreeMap<ContentHash, FileId> =
         trees.files.iter().filter_map(|(id, f)| Some((f.identity.content?, *id))).collect();
     for hold in &holds {
@@ -90,13 +89,14 @@ pub fn record(p: &mut Pass<'_>, trees: &Trees, decision: &Decision) -> Result<()
     }
     p.report.held = wanted.iter().map(|h| h.items.len() as u64).sum();
     let existing = p.ledger.with(|l| l.holds())?;
+    let names = by_name(trees);
     let stale: Vec<HoldId> = existing
         .iter()
         .filter(|h| match h.state {
             HoldState::Open => !wanted.iter().any(|w| w.kind == h.kind && w.folder == h.folder),
             // the verdict stays while anything of it is still to be done
             HoldState::Approved | HoldState::Rejected => {
-                !h.items.iter().any(|i| still_there(p, trees, i))
+                !h.items.iter().any(|i| still_there(p, trees, &names, i))
             }
         })
         .map(|h| h.id)
@@ -130,15 +130,23 @@ pub fn record(p: &mut Pass<'_>, trees: &Trees, decision: &Decision) -> Result<()
     })
 }
 
-fn still_there(p: &Pass<'_>, trees: &Trees, item: &HoldItem) -> bool {
+/// Files by folder and base name.
+fn by_name(trees: &Trees) -> BTreeMap<(FolderId, &BaseName), FileId> {
+    trees.files.iter().map(|(id, f)| ((f.folder, &f.place.file.base), *id)).collect()
+}
+
+fn still_there(
+    p: &Pass<'_>,
+    trees: &Trees,
+    names: &BTreeMap<(FolderId, &BaseName), FileId>,
+    item: &HoldItem,
+) -> bool {
     match (&item.row, &item.base) {
         (Some(row), _) => {
             let row = trees.rows.get(row);
             row.is_some_and(|r| p.missing.contains(&r.id) || r.gone.is_some())
         }
-        (None, Some(base)) => {
-            trees.files.values().any(|f| f.folder == item.folder && f.place.file.base == *base)
-        }
+        (None, Some(base)) => names.contains_key(&(item.folder, base)),
         (None, None) => false,
     }
 }
@@ -189,15 +197,11 @@ fn refused(p: &Pass<'_>, trees: &Trees) -> Result<Option<Hold>> {
     let before =
         before.iter().filter(|h| h.kind == HoldKind::Refused && h.state == HoldState::Open);
     let mut reason = p.refused.values().next().cloned().unwrap_or_default();
+    let names = by_name(trees);
     for hold in before {
         reason.clone_from(&hold.reason);
-        for item in &hold.items {
-            files.extend(trees.files.iter().filter_map(|(id, f)| {
-                let same =
-                    item.base.as_ref() == Some(&f.place.file.base) && item.folder == f.folder;
-                (same && !p.refused.contains_key(id)).then_some(*id)
-            }));
-        }
+        let held = hold.items.iter().filter_map(|i| names.get(&(i.folder, i.base.as_ref()?)));
+        files.extend(held.filter(|id| !p.refused.contains_key(id)));
     }
     let items = file_items(trees, &files);
     Ok((!items.is_empty()).then(|| Hold {

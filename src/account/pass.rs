@@ -194,6 +194,8 @@ pub struct Pass<'a> {
     pub files: BTreeMap<FileId, LocalFile>,
     /// Their stat when they were read.
     pub stats: BTreeMap<FileId, crate::maildir::FileStat>,
+    /// Their stamp before that, where it proves something.
+    pub stamps: BTreeMap<FileId, Vec<u8>>,
     /// The next file number.
     pub next_file: u32,
     /// Whether each side was observed completely.
@@ -451,7 +453,11 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
         if executor::unlinks(&decision.actions) && observe::server_moved_on(p).await? {
             // what vanished there may have arrived elsewhere since
             p.look_again = true;
-            executor::spare_unlinks(&mut decision.actions);
+            for folder in executor::spare_unlinks(&trees, &mut decision.actions) {
+                let why = "mail arrived on the server meanwhile; nothing is removed here before \
+                           it was looked at";
+                *p.waiting.entry((folder, why.into())).or_default() += 1;
+            }
             if decision.actions.is_empty() {
                 break;
             }

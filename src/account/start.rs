@@ -38,8 +38,7 @@ pub async fn pass(
     }
     let path = ledger::path_for(&config.state_dir, &account.name);
     if options.dry_run {
-        let scratch = Scratch::new(&path, &account.name)?;
-        let ledger = Ledger::open(&scratch.path, &account.name, random()?)?;
+        let (scratch, ledger) = Scratch::of(&path, account)?;
         let mut account = account.clone();
         if !account.maildir.exists() && !is_used(&ledger)? {
             // the first sync would make it
@@ -183,6 +182,7 @@ async fn locked(
         missing: BTreeSet::new(),
         files: BTreeMap::new(),
         stats: BTreeMap::new(),
+        stamps: BTreeMap::new(),
         next_file: 0,
         remote_complete: false,
         local_complete: false,
@@ -380,12 +380,30 @@ fn random() -> Result<u128> {
     Ok(u128::from_ne_bytes(bytes))
 }
 
+/// How often a ledger is copied for a dry run while passes go on.
+const COPIES: usize = 5;
+
 /// A copy of the ledger for a dry run, removed with it.
 struct Scratch {
     path: PathBuf,
 }
 
 impl Scratch {
+    /// With the ledger in it. A pass that raises the generation while it is copied would look like a
+    /// restored backup: then it is copied again.
+    fn of(path: &Path, account: &Account) -> Result<(Self, Ledger)> {
+        for _ in 0..COPIES {
+            let before = marker::read(&account.maildir)?;
+            let scratch = Self::new(path, &account.name)?;
+            let ledger = Ledger::open(&scratch.path, &account.name, random()?)?;
+            if marker::read(&account.maildir)? == before {
+                return Ok((scratch, ledger));
+            }
+        }
+        Err(Error::account(Kind::Raced, "another pass keeps changing the maildir meanwhile")
+            .next("try again when it has ended"))
+    }
+
     fn new(ledger: &Path, account: &str) -> Result<Self> {
         let dir = std::env::temp_dir().join(format!("mailkeep-{:032x}", random()?));
         let scratch = Self { path: ledger::path_for(&dir, account) };

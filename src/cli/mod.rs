@@ -8,6 +8,7 @@ mod history;
 mod kept;
 mod log;
 mod mail;
+mod manual;
 mod order;
 mod progress;
 mod run;
@@ -53,6 +54,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: &Cli, screen: &Screen) -> Result<Exit> {
+    // what needs no configuration
+    match &cli.command {
+        Command::Completions { shell } => return manual::completions(*shell, screen),
+        Command::Man { dir: Some(dir), .. } => return manual::pages(dir),
+        Command::Man { command, dir: None } => return manual::page(command.as_deref(), screen),
+        _ => {}
+    }
     let config = config::load(cli.global.config.as_deref())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -83,6 +91,8 @@ fn run(cli: &Cli, screen: &Screen) -> Result<Exit> {
             let accounts = select::accounts(&config, accounts)?;
             history::run(&config, &accounts, message_id.as_deref(), screen)
         }
+        // answered above
+        Command::Completions { .. } | Command::Man { .. } => Ok(Exit::Ok),
     }
 }
 
@@ -242,6 +252,20 @@ pub enum Command {
         /// Only these accounts
         #[arg(value_name = "ACCOUNT")]
         accounts: Vec<String>,
+    },
+    /// Print what a shell needs to complete these commands
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or that of one command
+    Man {
+        /// Only of this command
+        #[arg(value_name = "COMMAND", conflicts_with = "dir")]
+        command: Option<String>,
+        /// Write all pages into this directory, which is there
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
 }
 

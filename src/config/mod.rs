@@ -25,7 +25,7 @@ use crate::net::Endpoint;
 use crate::policy::Policy;
 use crate::secret::Credential;
 
-pub use crate::imap::auth::Method as AuthMethod;
+pub use crate::sasl::Method as AuthMethod;
 pub use paths::Surroundings;
 pub use read::nearest;
 pub use search::{EXAMPLE, load, load_in};

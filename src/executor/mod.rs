@@ -27,9 +27,17 @@ pub fn unlinks(actions: &[Action]) -> bool {
     actions.iter().any(|a| matches!(a, Action::Unlink { .. }))
 }
 
-/// Takes those out.
-pub fn spare_unlinks(actions: &mut Vec<Action>) {
-    actions.retain(|a| !matches!(a, Action::Unlink { .. }));
+/// Takes those out. The folders that they were in.
+pub fn spare_unlinks(trees: &Trees, actions: &mut Vec<Action>) -> Vec<FolderId> {
+    let mut folders = Vec::new();
+    actions.retain(|a| match a {
+        Action::Unlink { row, .. } => {
+            folders.extend(trees.rows.get(row).map(|r| r.folder));
+            false
+        }
+        _ => true,
+    });
+    folders
 }
 
 /// Actions of a kind together, so that each folder is opened once and commands carry many UIDs.

@@ -6,28 +6,13 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::auth::{Exchange, Mechanism, Method, Offer, choose};
 use super::frame::Limits;
 use super::reply::{Reply, Status, Word, parse};
 use super::wire::{Connection, Tag};
 use crate::error::{Error, Kind, Result};
 use crate::net::{self, Endpoint, Security, Timeouts};
-use crate::secret::{Secret, printable};
-
-/// Who logs in, and how.
-#[derive(Debug, Clone)]
-pub struct LoginSpec {
-    /// The user, as the server knows it.
-    pub user: String,
-    /// What the configuration's `auth` says.
-    pub auth: Method,
-    /// The password or token, resolved.
-    pub secret: Secret,
-    /// Whether the secret is an OAuth token.
-    pub token: bool,
-    /// Whether credentials may go over a connection without TLS (loopback, `allow_plaintext`).
-    pub plaintext_ok: bool,
-}
+use crate::sasl::{Exchange, LoginSpec, Mechanism, Offer, choose, says_later};
+use crate::secret::{Secret, nonce, printable};
 
 /// Connects and logs in. Returns the connection, and the capabilities after the login as the
 /// server spells them.
@@ -414,26 +399,11 @@ impl Opening<'_> {
 }
 
 /// Whether the server says that trying later may help: by response code (RFC 5530), or where it
-/// gives none that tells, by what the large providers write (Gmail: "Too many simultaneous
-/// connections", Microsoft: "Server Unavailable", "User is authenticated but not connected").
+/// gives none that tells, by its text.
 fn is_passing(status: &Status) -> bool {
     match status.code.as_str() {
         "UNAVAILABLE" | "INUSE" | "LIMIT" | "SERVERBUG" | "THROTTLED" | "OVERQUOTA" => true,
-        "" | "ALERT" => {
-            let text = status.text.to_ascii_lowercase();
-            let signs = [
-                "too many simultaneous",
-                "too many connections",
-                "maximum number of connections",
-                "temporar",
-                "try again later",
-                "unavailable",
-                "rate limit",
-                "throttl",
-                "not connected",
-            ];
-            signs.iter().any(|sign| text.contains(sign))
-        }
+        "" | "ALERT" => says_later(&status.text),
         _ => false,
     }
 }
@@ -454,14 +424,6 @@ fn quoted(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 
 fn encode(message: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(STANDARD.encode(message).into_bytes())
-}
-
-fn nonce() -> Result<String> {
-    let mut bytes = [0; 18];
-    getrandom::fill(&mut bytes).map_err(|e| {
-        Error::account(Kind::Internal, format!("the system gives no randomness: {e}"))
-    })?;
-    Ok(STANDARD.encode(bytes))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! kind of command, and `push` on connections of its own.
 
 pub mod append;
-pub mod auth;
 pub mod bodies;
 mod bounds;
 pub mod capabilities;
@@ -21,7 +20,6 @@ pub mod push;
 pub mod quirks;
 pub mod reply;
 pub mod response;
-mod scram;
 pub mod select;
 pub mod session;
 pub mod store;
@@ -34,8 +32,9 @@ pub use capabilities::Capabilities;
 pub use fetch::{Meta, Sizes};
 pub use frame::Limits;
 pub use list::{Listed, Listing, Status};
-pub use login::LoginSpec;
 pub use select::{Delta, Known, PermanentFlags, Selected};
 pub use session::{Noticed, Session};
 pub use store::{CopyUid, Expunged, FlagChange};
 pub use wire::{Connection, Tag};
+
+pub use crate::sasl::{self as auth, LoginSpec};

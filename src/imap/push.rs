@@ -16,11 +16,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::login::LoginSpec;
 use super::session::Session;
 use crate::error::{Kind, Result};
 use crate::model::FolderName;
 use crate::net::{Endpoint, Timeouts};
+use crate::sasl::LoginSpec;
 use ear::Ear;
 use heard::Heard;
 pub use said::Said;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::bounds::Talk;
 use super::capabilities::Capabilities;
 use super::frame::Limits;
-use super::login::{self, LoginSpec};
+use super::login;
 use super::names::Hierarchy;
 use super::quirks::Server;
 use super::response::{self, Answer, Condition, Response, Untagged};
@@ -19,6 +19,7 @@ use super::wire::{Connection, Tag};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::model::FolderName;
 use crate::net::{Endpoint, Timeouts};
+use crate::sasl::LoginSpec;
 use crate::steps;
 
 /// What the server said about the selected folder without being asked.

@@ -19,6 +19,7 @@ mod journal;
 mod meta;
 mod open;
 mod rows;
+mod unmatched;
 mod values;
 
 use std::collections::BTreeSet;

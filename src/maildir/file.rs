@@ -60,6 +60,23 @@ pub fn stat(path: &Path) -> Result<FileStat> {
     }
 }
 
+/// All that stat says of a message file, as bytes: where they are equal later, nobody wrote into it
+/// in between. `None` where they prove nothing: within 2 seconds of `now` (Unix time in seconds), in
+/// which a second change may have the same times.
+pub fn stamp(path: &Path, now: i64) -> Result<Option<Vec<u8>>> {
+    let st = disk::retry(|| rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW))
+        .map_err(|e| disk::fail_message("look at", path, e))?;
+    let last = st.st_ctime.max(st.st_mtime);
+    let parts = [
+        i128::from(st.st_dev),
+        i128::from(st.st_ino),
+        i128::from(st.st_size),
+        i128::from(st.st_mtime) * 1_000_000_000 + i128::from(st.st_mtime_nsec),
+        i128::from(st.st_ctime) * 1_000_000_000 + i128::from(st.st_ctime_nsec),
+    ];
+    Ok((last < now - 2).then(|| parts.iter().flat_map(|n| n.to_be_bytes()).collect()))
+}
+
 /// Opens a message file for reading.
 pub fn open_message(path: &Path) -> Result<(File, FileStat)> {
     match disk::open_file(path) {

@@ -18,8 +18,8 @@ pub mod watch;
 pub use deliver::{Stage, Staged, discard, publish, stage_bytes};
 pub use durable::{Durability, sync_dirs};
 pub use file::{
-    FileIdentity, FileStat, find, identify, link_or_copy, open_message, place_path, rename, stat,
-    unlink,
+    FileIdentity, FileStat, find, identify, link_or_copy, open_message, place_path, rename, stamp,
+    stat, unlink,
 };
 pub use keywords::KeywordMap;
 pub use layout::Layout;

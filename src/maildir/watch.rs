@@ -284,14 +284,14 @@ fn degraded(root: &Path, tree: &Tree) -> Option<Error> {
 }
 
 fn unwatched(root: &Path, e: Errno) -> Error {
+    // a service may not see it
     let limit = |name: &str| {
         let file = format!("/proc/sys/fs/inotify/{name}");
-        std::fs::read_to_string(file).map(|n| n.trim().to_owned()).unwrap_or_default()
+        std::fs::read_to_string(file).map(|n| format!(" (it is {})", n.trim())).unwrap_or_default()
     };
     let what = |why: &str| format!("cannot watch all of {}: {why}", root.display());
-    let raise = |name: &str, to: &str| {
-        format!("raise it (it is {}): sysctl fs.inotify.{name}={to}", limit(name))
-    };
+    let raise =
+        |name: &str, to: &str| format!("raise it{}: sysctl fs.inotify.{name}={to}", limit(name));
     match e {
         Errno::NOSPC => Error::account(Kind::Io, what("this user's inotify watches are used up"))
             .next(raise("max_user_watches", "524288")),

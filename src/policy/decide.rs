@@ -234,7 +234,14 @@ const MANY: u64 = 1000;
 
 /// Lays the policy over the plan.
 pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) -> Decision {
-    let mut d = Decider { trees, policy, standing, out: Decision::default(), removals: Vec::new() };
+    let mut d = Decider {
+        trees,
+        policy,
+        standing,
+        out: Decision::default(),
+        removals: Vec::new(),
+        braked: BTreeMap::new(),
+    };
     let is_folder =
         |c: &&Change| matches!(c, Change::FolderVanishedThere(_) | Change::FolderVanishedHere(_));
     for change in plan.changes.iter().filter(|c| !is_folder(c)) {
@@ -255,6 +262,8 @@ struct Decider<'a> {
     out: Decision,
     /// Deletions that the brake may hold.
     removals: Vec<(Side, FolderId, RowId, Action)>,
+    /// Deletions that it holds since an earlier pass: what follows is a slice of the same.
+    braked: BTreeMap<(Side, FolderId), u64>,
 }
 
 impl Decider<'_> {
@@ -513,7 +522,10 @@ impl Decider<'_> {
                 self.act(&[Some(folder)], action);
             }
             Some(Verdict::Rejected) => self.act(&[Some(folder)], Action::Keep(id)),
-            Some(Verdict::Open) => self.hold(HeldKind::RemoteDeletions, folder, id),
+            Some(Verdict::Open) => {
+                *self.braked.entry((Side::Here, folder)).or_default() += 1;
+                self.hold(HeldKind::RemoteDeletions, folder, id);
+            }
             None => self.removals.push((
                 Side::Here,
                 folder,
@@ -551,7 +563,10 @@ impl Decider<'_> {
         }
         match verdict {
             Some(Verdict::Approved) => self.act(&[Some(folder)], action),
-            Some(Verdict::Open) => self.hold(HeldKind::LocalDeletions, folder, id),
+            Some(Verdict::Open) => {
+                *self.braked.entry((Side::There, folder)).or_default() += 1;
+                self.hold(HeldKind::LocalDeletions, folder, id);
+            }
             _ => self.removals.push((Side::There, folder, id, action)),
         }
     }
@@ -589,6 +604,9 @@ impl Decider<'_> {
     /// Lets the deletions go, or holds those of a folder, or of a whole side.
     fn brake(&mut self) {
         let mut counts: BTreeMap<(Side, FolderId), u64> = self.standing.deleted.clone();
+        for (key, n) in &self.braked {
+            *counts.entry(*key).or_default() += n;
+        }
         for (side, folder, ..) in &self.removals {
             *counts.entry((*side, *folder)).or_default() += 1;
         }

@@ -41,6 +41,10 @@ pub(super) fn uploads(
     pairs: &mut Pairs,
     wants: &mut BTreeSet<RowId>,
 ) {
+    if trees.sent.is_empty() {
+        return;
+    }
+    let mut files = Files::of(trees);
     let mut groups: BTreeMap<(FolderId, &Fingerprint, u64), Group<'_>> = BTreeMap::new();
     let size = |n| if trees.sizes_lie { 0 } else { n };
     for s in &trees.sent {
@@ -48,22 +52,23 @@ pub(super) fn uploads(
         if i.content.is_some()
             && index.files(trees, i).any(|(_, f)| f.identity.content == i.content)
         {
-            groups.entry((s.target, &i.fingerprint, size(i.wire_size))).or_default().0.push(s);
+            let g = groups.entry((s.target, &i.fingerprint, size(i.wire_size))).or_default();
+            g.from = if g.sent.is_empty() { s.from } else { g.from.min(s.from) };
+            g.sent.push(s);
         }
     }
     for a in arrivals.iter().filter(|a| !pairs.by_arrival.contains_key(&a.id)) {
         let i = &a.identity;
         if let Some(g) = groups.get_mut(&(a.folder, &i.fingerprint, size(i.wire_size)))
-            && g.0.iter().any(|s| since(s, a))
+            && a.uid >= g.from
         {
-            g.1.push(a);
+            g.arrived.push(a);
         }
     }
-    for (sent, arrived) in groups.into_values() {
+    for Group { sent, arrived, .. } in groups.into_values() {
         if let ([s], [a]) = (sent.as_slice(), arrived.as_slice())
             && proves(trees, s, a)
-            && let Some((id, f)) = file_of(trees, index, pairs, s)
-            && f.folder == a.folder
+            && let Some(id) = files.take(pairs, s, Some(s.target))
         {
             pairs.join(a.id, Known::File(id, true));
             continue;
@@ -78,9 +83,12 @@ pub(super) fn uploads(
         for a in arrived {
             let equal = a.identity.content.and_then(|h| left.get_mut(&h));
             let Some(s) = equal.and_then(VecDeque::pop_front) else { continue };
-            let Some((id, f)) = file_of(trees, index, pairs, s) else { continue };
-            let moved = f.folder != a.folder;
-            pairs.join(a.id, if moved { Known::Refiled(id) } else { Known::File(id, true) });
+            // where it was first
+            if let Some(id) = files.take(pairs, s, Some(s.target)) {
+                pairs.join(a.id, Known::File(id, true));
+            } else if let Some(id) = files.take(pairs, s, None) {
+                pairs.join(a.id, Known::Refiled(id));
+            }
         }
     }
 }
@@ -91,36 +99,46 @@ pub(super) fn is_draft(trees: &Trees, a: &Row) -> bool {
 }
 
 /// Uploads, and arrivals that look like them.
-type Group<'a> = (Vec<&'a Sent>, Vec<&'a Row>);
-
-fn since(s: &Sent, a: &Row) -> bool {
-    a.uid >= s.from.or(Some(Uid::MIN))
+#[derive(Default)]
+struct Group<'a> {
+    sent: Vec<&'a Sent>,
+    /// The least UIDNEXT before any of them; `None` if that is not known of one.
+    from: Option<Uid>,
+    arrived: Vec<&'a Row>,
 }
 
 fn proves(trees: &Trees, s: &Sent, a: &Row) -> bool {
     let contradicted = a.identity.content.is_some() && a.identity.content != s.identity.content;
-    since(s, a)
-        && s.identity.fingerprint.is_complete()
+    s.identity.fingerprint.is_complete()
         && s.identity.internal_date == a.identity.internal_date
         && !trees.sizes_lie
         && !is_draft(trees, a)
         && !contradicted
 }
 
-/// The file that was sent, wherever it is now; where it was first.
-fn file_of<'t>(
-    trees: &'t Trees,
-    index: &'t Index<'_>,
-    pairs: &Pairs,
-    s: &Sent,
-) -> Option<(FileId, &'t LocalFile)> {
-    let fits = |(id, f): &(FileId, &LocalFile)| {
-        f.identity.content == s.identity.content && !pairs.files.contains(id)
-    };
-    let mut equal = index.files(trees, &s.identity).filter(fits);
-    index
-        .files(trees, &s.identity)
-        .filter(fits)
-        .find(|(_, f)| f.folder == s.target)
-        .or_else(|| equal.next())
+/// Files by their bytes, in a folder and wherever.
+struct Files(BTreeMap<(ContentHash, Option<FolderId>), VecDeque<FileId>>);
+
+impl Files {
+    fn of(trees: &Trees) -> Self {
+        let mut out: BTreeMap<_, VecDeque<FileId>> = BTreeMap::new();
+        for (id, f) in &trees.files {
+            if let Some(h) = f.identity.content {
+                out.entry((h, Some(f.folder))).or_default().push_back(*id);
+                out.entry((h, None)).or_default().push_back(*id);
+            }
+        }
+        Self(out)
+    }
+
+    /// A file with the bytes that were sent, which nothing else is paired with.
+    fn take(&mut self, pairs: &Pairs, s: &Sent, folder: Option<FolderId>) -> Option<FileId> {
+        let equal = self.0.get_mut(&(s.identity.content?, folder))?;
+        while let Some(id) = equal.pop_front() {
+            if !pairs.files.contains(&id) {
+                return Some(id);
+            }
+        }
+        None
+    }
 }

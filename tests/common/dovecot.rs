@@ -46,6 +46,8 @@ pub struct Options {
     pub mode: Mode,
     /// What it announces, in place of the mode's list.
     pub capability: Option<String>,
+    /// Speak POP3, too.
+    pub pop3: bool,
     /// Offer COMPRESS=DEFLATE.
     pub compress: bool,
     /// Make Trash, Sent, Drafts, Junk and Archive, each marked with its use.
@@ -66,6 +68,7 @@ impl Default for Options {
         Self {
             mode: Mode::Full,
             capability: None,
+            pop3: false,
             compress: false,
             special_use: true,
             separator: '/',
@@ -82,6 +85,8 @@ pub struct Dovecot {
     options: Options,
     port: u16,
     tls_port: u16,
+    pop3_port: u16,
+    pop3_tls_port: u16,
     user: User,
     process: Option<Group>,
     /// After `process`: the processes go before their files do.
@@ -108,11 +113,15 @@ impl Dovecot {
         }
         let users = dir.path().join("users");
         fs::write(&users, format!("{USER}:{{PLAIN}}{PASSWORD}::::::\n")).expect("write");
-        let mut server = Self { options, port: 0, tls_port: 0, user, process: None, dir };
+        let (port, tls_port, pop3_port, pop3_tls_port) = (0, 0, 0, 0);
+        let mut server =
+            Self { options, port, tls_port, pop3_port, pop3_tls_port, user, process: None, dir };
         // Another process may take a free port first.
         for attempt in 0.. {
             server.port = free_port();
             server.tls_port = free_port();
+            server.pop3_port = free_port();
+            server.pop3_tls_port = free_port();
             match server.launch() {
                 Ok(()) => break,
                 Err(e) => assert!(attempt < 5, "Dovecot does not start: {e}"),
@@ -124,6 +133,17 @@ impl Dovecot {
     /// The port of implicit TLS.
     pub fn tls_port(&self) -> u16 {
         self.tls_port
+    }
+
+    /// The port of POP3, with STLS where there is a certificate.
+    pub fn pop3_port(&self) -> u16 {
+        assert!(self.options.pop3, "a Dovecot without POP3");
+        self.pop3_port
+    }
+
+    /// The port of POP3 over implicit TLS.
+    pub fn pop3_tls_port(&self) -> u16 {
+        self.pop3_tls_port
     }
 
     /// The server's own Maildir.
@@ -191,6 +211,7 @@ impl Dovecot {
             );
             (own, "chroot =")
         };
+        let pop3 = if o.pop3 { self.pop3_config(chroot) } else { String::new() };
         let mut boxes = String::new();
         if o.special_use {
             for (name, attribute) in SPECIAL_USE {
@@ -216,7 +237,7 @@ impl Dovecot {
 state_dir = {dir}/state
 log_path = {dir}/dovecot.log
 auth_verbose = yes
-protocols = imap
+protocols = imap {pop3_too}
 listen = 127.0.0.1
 instance_name = mk-{port}
 default_process_limit = 200
@@ -259,20 +280,38 @@ service imap-login {{
   }}
   {tls_listener}
 }}
-{extra}
+{pop3}{extra}
 ",
             port = self.port,
             uid = u.uid,
             gid = u.gid,
             separator = o.separator,
             prefix = o.prefix,
+            pop3_too = if o.pop3 { "pop3" } else { "" },
             deflate = if o.compress { "imap_zlib" } else { "" },
             extra = o.extra,
         )
     }
 
+    fn pop3_config(&self, chroot: &str) -> String {
+        let tls = match &self.options.certificate {
+            None => "port = 0".to_owned(),
+            Some(_) => format!("port = {}\n ssl = yes", self.pop3_tls_port),
+        };
+        format!(
+            "service pop3-login {{\n {chroot}\n process_min_avail = 1\n service_count = 0\n \
+             inet_listener pop3 {{\n port = {}\n}}\n inet_listener pop3s {{\n {tls}\n}}\n}}\n",
+            self.pop3_port
+        )
+    }
+
     fn launch(&mut self) -> Result<(), String> {
         let program = find_program("dovecot", "apt-get install dovecot-imapd");
+        let pop3_there = Path::new("/usr/lib/dovecot/pop3").is_file();
+        assert!(
+            pop3_there || !self.options.pop3,
+            "Dovecot's POP3 is not installed: apt-get install dovecot-pop3d"
+        );
         let config = self.dir.path().join("dovecot.conf");
         fs::write(&config, self.config()).expect("write");
         let output = fs::File::create(self.dir.path().join("master.log")).expect("create");
@@ -286,7 +325,8 @@ service imap-login {{
                 let said = fs::read_to_string(self.dir.path().join("master.log"));
                 return Err(said.unwrap_or_default() + &self.log());
             }
-            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            let listens = |port: u16| TcpStream::connect(("127.0.0.1", port)).is_ok();
+            if listens(self.port) && (!self.options.pop3 || listens(self.pop3_port)) {
                 self.process = Some(process);
                 return Ok(());
             }

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub enum Step {
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Sends these bytes one by one, each in a packet of its own.
+    Drip(Vec<u8>),
     /// Sends these bytes over and over, up to so many in all, then is silent.
     Flood(Vec<u8>, u64),
     /// Closes the connection.
@@ -29,23 +31,45 @@ pub fn send(bytes: impl AsRef<[u8]>) -> Step {
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     greeting: Vec<Step>,
-    rules: Vec<(String, Vec<Step>)>,
+    rules: Vec<Rule>,
+    single: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    pattern: String,
+    steps: Vec<Step>,
+    once: bool,
 }
 
 impl Script {
     pub fn greeting(steps: impl Into<Vec<Step>>) -> Self {
-        Self { greeting: steps.into(), rules: Vec::new() }
+        Self { greeting: steps.into(), ..Self::default() }
     }
 
-    pub fn on(mut self, pattern: &str, steps: impl Into<Vec<Step>>) -> Self {
-        self.rules.push((pattern.to_ascii_uppercase(), steps.into()));
+    pub fn on(self, pattern: &str, steps: impl Into<Vec<Step>>) -> Self {
+        self.rule(pattern, steps.into(), false)
+    }
+
+    /// The first time only, in each connection.
+    pub fn once(self, pattern: &str, steps: impl Into<Vec<Step>>) -> Self {
+        self.rule(pattern, steps.into(), true)
+    }
+
+    /// Says nothing more to a client that sends a line before the one before it was answered.
+    pub fn single(self) -> Self {
+        Self { single: true, ..self }
+    }
+
+    fn rule(mut self, pattern: &str, steps: Vec<Step>, once: bool) -> Self {
+        self.rules.push(Rule { pattern: pattern.to_ascii_uppercase(), steps, once });
         self
     }
 
     /// These rules are asked first, then the greeting and the rules of `other`.
     pub fn before(mut self, mut other: Self) -> Self {
         self.rules.append(&mut other.rules);
-        Self { greeting: other.greeting, rules: self.rules }
+        Self { greeting: other.greeting, rules: self.rules, single: self.single || other.single }
     }
 }
 
@@ -89,16 +113,20 @@ fn serve(script: &Script, client: TcpStream, log: &Mutex<Vec<String>>) {
         return drain(&mut lines);
     }
     let mut raw = Vec::new();
+    let mut rules: Vec<&Rule> = script.rules.iter().collect();
     while lines.read_until(b'\n', &mut raw).is_ok_and(|n| n > 0) {
         let line = String::from_utf8_lossy(&raw).trim_end().to_owned();
         raw.clear();
         log.lock().expect("lock").push(line.clone());
         let upper = line.to_ascii_uppercase();
-        let Some((_, steps)) = script.rules.iter().find(|(p, _)| upper.contains(p.as_str())) else {
+        let hit = rules.iter().position(|r| upper.contains(&r.pattern));
+        let Some(rule) = hit.map(|at| if rules[at].once { rules.remove(at) } else { rules[at] })
+        else {
             continue;
         };
         let tag = line.split(' ').next().unwrap_or_default();
-        if !follow(steps, tag, &mut out) {
+        let too_soon = script.single && !lines.buffer().is_empty();
+        if too_soon || !follow(&rule.steps, tag, &mut out) {
             return drain(&mut lines);
         }
     }
@@ -109,6 +137,7 @@ fn follow(steps: &[Step], tag: &str, out: &mut TcpStream) -> bool {
     for step in steps {
         let written = match step {
             Step::Send(bytes) => out.write_all(&tagged(bytes, tag)),
+            Step::Drip(bytes) => bytes.iter().try_for_each(|b| out.write_all(&[*b])),
             Step::Flood(bytes, total) => {
                 let mut sent = 0;
                 while sent < *total && out.write_all(bytes).is_ok() {

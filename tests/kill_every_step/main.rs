@@ -174,6 +174,9 @@ fn case(scenario: &Scenario, want: Option<&State>, at: usize, end: End) -> Resul
     if second.status != Some(0) {
         return Err(format!("resumed, it ended with {:?}: {}", second.status, second.text()));
     }
+    if second.text().contains("paired again") {
+        return Err(format!("a kill was taken for a restored backup: {}", second.text()));
+    }
     mk.environment("MAILKEEP_STEPS", Some(&text(&log("third"))));
     let third = mk.sync();
     let idle = steps(&log("third")).iter().all(|s| s.starts_with("commit\t"));

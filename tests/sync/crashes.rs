@@ -82,6 +82,7 @@ fn killed_while_changing_everything() {
         let time = Duration::from_millis(30 + rng.below(250) as u64);
         let said = world.mk.start(&["-vv", "sync"]).kill_after(time);
         println!("killed after {time:?}: {}", said.text());
+        assert!(!said.text().contains("paired again"), "a kill is no restored backup");
     }
     finish(&world);
     let mut left: Vec<String> = Vec::new();
@@ -105,6 +106,7 @@ fn finish<S: Server>(world: &World<S>) {
         }
     }
     let said = last.expect(0).text();
+    assert!(!said.contains("paired again"), "a kill is no restored backup: {said}");
     // A save by mutt differs here from what it is there, as it should.
     let counts = |f: &str| (world.local(f).len(), world.remote(f).len());
     for folder in ["INBOX", "Work", "Lists/rust"] {

@@ -3,7 +3,7 @@
 use crate::common::dovecot::Mode;
 use crate::common::maildir::{deliver, move_file, set_flags};
 use crate::common::*;
-use crate::world::World;
+use crate::world::{FOLDERS, World};
 
 /// A week of changes on both sides, with a pass after each day.
 fn story<S: Server>(world: &mut World<S>) -> Vec<String> {
@@ -103,6 +103,22 @@ fn courier() {
 #[test]
 fn cyrus() {
     assert_eq!(story(&mut World::new(Cyrus::start())), END);
+}
+
+/// Courier's SELECT does not say UIDNEXT. The highest UID came and went before anybody looked.
+#[test]
+fn vanishes_are_mirrored_where_select_does_not_say_uidnext() {
+    let world = World::synced(Courier::start());
+    let mut imap = world.server.imap();
+    imap.append("INBOX", &world.mint.letter(700));
+    let uids = world.uids("INBOX");
+    imap.expunge("INBOX", &[uids[0], uids[20]]);
+    world.mk.sync_ok();
+    world.assert_same();
+    world.proxy.reset();
+    world.mk.sync_ok();
+    let selects = world.proxy.count("SELECT") + world.proxy.count("EXAMINE");
+    assert!(selects <= 1 + FOLDERS.len(), "{:#?}", world.proxy.commands());
 }
 
 #[test]

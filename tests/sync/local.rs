@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::common::letters::simple;
-use crate::common::process::is_root;
+use crate::common::process::{is_root, wait_for};
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -281,6 +282,33 @@ fn torn_renames_after_the_loss_of_the_ledger() {
     world.mk.sync_ok();
     world.assert_same();
     assert_eq!((world.local("INBOX").len(), world.remote("INBOX").len()), (20, 20));
+}
+
+#[test]
+fn what_is_held_is_not_read_in_every_pass() {
+    let world = World::new(Dovecot::start());
+    maildir::make_folder(&world.mk.folder("INBOX"));
+    for i in 900..905 {
+        maildir::deliver(&world.mk.folder("INBOX"), &world.mint.letter(i));
+    }
+    world.mk.sync().expect(3);
+    let reads = || {
+        let said = world.mk.run(&["-v", "-v", "sync"]).expect(3).text();
+        said.matches("reading ").count()
+    };
+    // a file that was written just now may be written to again unseen
+    wait_for("an idle pass", Duration::from_secs(20), || (reads() == 0).then_some(()));
+    // what was written into is read again, even if that does not show in size and mtime
+    let held = world.local("INBOX").into_iter().find(|m| !m.base.ends_with(".mailkeep")).unwrap();
+    let mut bytes = fs::read(&held.path).unwrap();
+    bytes.reverse();
+    fs::write(&held.path, &bytes).unwrap();
+    maildir::set_mtime(&held.path, held.date);
+    assert_eq!(reads(), 1);
+    world.mk.run(&["approve", "test", "1"]).expect(0);
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.remote("INBOX").len(), 25);
 }
 
 #[test]

@@ -35,6 +35,41 @@ fn a_folder_renamed_there() {
     assert_eq!(world.inodes("Archive/2020/rust"), inodes);
 }
 
+/// Found by pairing, without MAILBOXID, with it, and with the messages' own ids (Cyrus).
+fn renamed_with_much_in_it<S: Server>(server: S, n: usize) {
+    let world = World::empty(server);
+    world.server.seed("Old", &world.mint.letters(0..n));
+    world.mk.sync_ok();
+    let inodes = world.inodes("Old");
+    assert_eq!(inodes.len(), n);
+    world.proxy.reset();
+    world.server.imap().rename("Old", "Newer");
+    world.mk.sync_ok();
+    world.assert_no_bodies();
+    assert_eq!(world.changes(), Vec::<String>::new());
+    assert_eq!(world.inodes("Newer"), inodes);
+    assert!(!world.mk.folder("Old").exists());
+
+    world.proxy.reset();
+    std::fs::rename(world.mk.folder("Newer"), world.mk.folder("Newest")).unwrap();
+    world.mk.sync_ok();
+    world.assert_no_bodies();
+    assert_eq!(world.inodes("Newest"), inodes);
+    let there = world.remote("Newest");
+    assert_eq!(there.len(), n);
+    world.assert_same();
+}
+
+#[test]
+fn a_large_folder_renamed_on_dovecot() {
+    renamed_with_much_in_it(Dovecot::start(), 2000);
+}
+
+#[test]
+fn a_large_folder_renamed_on_cyrus() {
+    renamed_with_much_in_it(Cyrus::start(), 300);
+}
+
 #[test]
 fn moved_here_by_mv() {
     for mode in Mode::ALL {

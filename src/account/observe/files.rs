@@ -15,18 +15,35 @@ use crate::reconcile::{FileId, LocalFile};
 /// A file younger than this may still be written to by whoever copies it here.
 const SETTLES_AFTER: i64 = 1;
 
-/// Reads the files. What an earlier round read, and what has not changed since, is not read again.
+/// A file as it was read.
+struct Read {
+    id: Option<FileId>,
+    file: LocalFile,
+    stat: FileStat,
+    stamp: Option<Vec<u8>>,
+}
+
+/// Reads the files. What an earlier round or pass read, and what has not changed since, is not read
+/// again.
 pub(super) async fn identify(
     p: &mut Pass<'_>,
     extra: BTreeMap<FolderId, Vec<Place>>,
 ) -> Result<()> {
-    let mut known: BTreeMap<(FolderId, Place), (FileId, LocalFile, FileStat)> = BTreeMap::new();
-    for (id, f) in std::mem::take(&mut p.files) {
-        if let Some(stat) = p.stats.get(&id) {
-            known.insert((f.folder, f.place.clone()), (id, f, *stat));
+    let mut known: BTreeMap<(FolderId, Place), Read> = BTreeMap::new();
+    for (id, file) in std::mem::take(&mut p.files) {
+        if let Some(stat) = p.stats.get(&id).copied() {
+            let at = (file.folder, file.place.clone());
+            let stamp = p.stamps.remove(&id);
+            // it keeps its number, by which this pass knows what was said of it
+            known.insert(at, Read { id: Some(id), file, stat, stamp });
         }
     }
     p.stats.clear();
+    p.stamps.clear();
+    let before = match extra.is_empty() {
+        true => BTreeMap::new(),
+        false => p.ledger.with(|l| l.unmatched())?,
+    };
     let mut names = Names::new();
     for (folder, places) in extra {
         for place in places {
@@ -34,26 +51,26 @@ pub(super) async fn identify(
             let path = place_path(&p.folder(folder)?.dir, &place);
             let read = match maildir::stat(&path) {
                 Ok(now) => match known.remove(&(folder, place.clone())) {
-                    // it keeps its number, by which this pass knows what was said of it
-                    Some((id, f, then)) if then == now => Ok((Some(id), f, now)),
-                    _ => one(p, folder, &place).await.map(|(f, stat)| (None, f, stat)),
+                    Some(read) if read.stat == now => Ok(read),
+                    _ => one(p, &before, folder, &place).await,
                 },
                 Err(e) => Err(e),
             };
             let read = match read {
-                Ok((id, file, stat)) => match doubled(p, &names, folder, file) {
+                Ok(read) => match doubled(p, &names, folder, read.file) {
                     Ok(None) => continue,
-                    Ok(Some(file)) => Ok((id, file, stat)),
+                    Ok(Some(file)) => Ok(Read { file, ..read }),
                     Err(e) => Err(e),
                 },
                 Err(e) => Err(e),
             };
             match read {
-                Ok((id, file, stat)) => {
+                Ok(Read { id, file, stat, stamp }) => {
                     let id = id.unwrap_or_else(|| p.number_file());
                     names.insert((folder, file.place.file.base.clone()), id);
                     p.files.insert(id, file);
                     p.stats.insert(id, stat);
+                    p.stamps.extend(stamp.map(|s| (id, s)));
                 }
                 Err(e) if e.kind == Kind::Raced => {
                     // a reader was faster: the file may be the one that a row misses
@@ -72,7 +89,18 @@ pub(super) async fn identify(
     Ok(())
 }
 
-async fn one(p: &Pass<'_>, folder: FolderId, place: &Place) -> Result<(LocalFile, FileStat)> {
+/// What the next pass need not read again.
+pub(super) fn unmatched(p: &Pass<'_>) -> BTreeMap<Vec<u8>, Identity> {
+    let stamps = p.stamps.iter();
+    stamps.filter_map(|(id, s)| Some((s.clone(), p.files.get(id)?.identity.clone()))).collect()
+}
+
+async fn one(
+    p: &Pass<'_>,
+    before: &BTreeMap<Vec<u8>, Identity>,
+    folder: FolderId,
+    place: &Place,
+) -> Result<Read> {
     let f = p.folder(folder)?;
     let path = place_path(&f.dir, place);
     let stat = maildir::stat(&path)?;
@@ -83,18 +111,28 @@ async fn one(p: &Pass<'_>, folder: FolderId, place: &Place) -> Result<(LocalFile
         let wait = u64::try_from(mtime + SETTLES_AFTER + 1 - now).unwrap_or(1);
         tokio::time::sleep(Duration::from_secs(wait.min(3))).await;
     }
-    let read = maildir::identify(&path)?;
+    let stamp = maildir::stamp(&path, p.now())?;
+    let known = stamp.as_ref().and_then(|s| before.get(s));
+    let (identity, stat) = match known {
+        Some(identity) => (identity.clone(), stat),
+        None => {
+            tracing::debug!("reading {}", path.display());
+            let read = maildir::identify(&path)?;
+            let identity = Identity {
+                content: Some(read.digest.content),
+                reader: Some(read.digest.reader),
+                fingerprint: read.digest.fingerprint,
+                wire_size: read.digest.wire_size,
+                internal_date: read.mtime,
+                server_id: None,
+            };
+            (identity, read.stat)
+        }
+    };
     let may_delete = f.policy.local_delete == LocalDelete::Mirror && !p.session.caps().labels;
     let flags = read_flags(&f.keywords, f.letters_void, place, &Flags::default(), may_delete);
-    let identity = Identity {
-        content: Some(read.digest.content),
-        reader: Some(read.digest.reader),
-        fingerprint: read.digest.fingerprint,
-        wire_size: read.digest.wire_size,
-        internal_date: read.mtime,
-        server_id: None,
-    };
-    Ok((LocalFile { folder, place: place.clone(), flags, identity }, read.stat))
+    let file = LocalFile { folder, place: place.clone(), flags, identity };
+    Ok(Read { id: None, file, stat, stamp })
 }
 
 /// Files without a row, by folder and base name.

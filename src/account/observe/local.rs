@@ -469,8 +469,10 @@ pub fn finish(p: &mut Pass<'_>) -> Result<()> {
     }
     // what is remembered here can be found out again: no generation is raised for it
     let now = p.now();
+    let unmatched = files::unmatched(p);
     p.ledger.with(|l| {
         l.write(|tx| {
+            tx.remember_unmatched(&unmatched)?;
             changed.iter().try_for_each(|rec| tx.update_folder(rec))?;
             tx.prune_journal(now - FLAGS_ARE_TOLD_FOR)?;
             tx.note_sizes(now)

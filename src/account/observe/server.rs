@@ -50,10 +50,27 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
 /// may have arrived in another since that was looked at.
 pub async fn server_moved_on(p: &mut Pass<'_>) -> Result<bool> {
     let listing = p.session.list().await?;
+    let mut unsaid = Vec::new();
     for l in listing.folders.iter().filter(|l| l.selectable) {
-        let known = p.folder_named(&l.name).and_then(|id| p.folders.get(&id));
-        let (Some(f), Some(s)) = (known, &l.status) else { return Ok(true) };
-        if f.selected && (s.uidnext.is_none() || s.uidnext != f.rec.uidnext) {
+        let Some(id) = p.folder_named(&l.name) else { return Ok(true) };
+        let f = p.folder(id)?;
+        if !f.selected {
+            continue;
+        }
+        match l.status.as_ref().map(|s| s.uidnext) {
+            None => return Ok(true),
+            Some(None) => unsaid.push((id, f.rec.uidnext)),
+            Some(next) if next != f.rec.uidnext => return Ok(true),
+            Some(_) => {}
+        }
+    }
+    // a server without UIDNEXT can still be asked for what came since
+    for (id, from) in unsaid {
+        let Some(from) = from else { return Ok(true) };
+        if p.select(id, false).await.is_err() {
+            return Ok(true); // nothing is known of it
+        }
+        if !p.session.uids_from(from).await?.is_empty() {
             return Ok(true);
         }
     }
@@ -219,9 +236,9 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
             from: Uid::MIN,
             count: Some(u64::from(selected.exists)),
             modseq: selected.modseq,
-            uidnext: selected.uidnext,
+            uidnext: next_uid(p, id, &selected)?,
         };
-        return nothing_or(p, id, fresh, &selected);
+        return nothing_or(p, id, fresh);
     };
     let went_back = matches!((selected.modseq, rec.modseq), (Some(now), Some(then)) if now < then);
     let since = rec.modseq.filter(|_| !went_back && selected.modseq.is_some());
@@ -367,18 +384,26 @@ async fn commit_seen(
     }
     // a UID below the cursor that no row knows was missed by an interrupted pull
     let from = missed.filter(|u| *u < from).unwrap_or(from);
-    let fresh = Fresh { from, count, modseq: selected.modseq, uidnext: selected.uidnext };
-    nothing_or(p, id, fresh, selected)
+    let uidnext = next_uid(p, id, selected)?;
+    nothing_or(p, id, Fresh { from, count, modseq: selected.modseq, uidnext })
+}
+
+/// UIDNEXT as the folder was opened. Courier's SELECT does not say it; what STATUS said before is
+/// older, and so are all UIDs below it.
+fn next_uid(p: &Pass<'_>, id: FolderId, selected: &Selected) -> Result<Option<Uid>> {
+    let f = p.folder(id)?;
+    let status = f.status.as_ref().filter(|s| s.uidvalidity == selected.uidvalidity);
+    Ok(selected.uidnext.or_else(|| status.and_then(|s| s.uidnext).max(f.rec.uidnext)))
 }
 
 /// Notes new messages, or that there are none and the cursors hold.
-fn nothing_or(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, selected: &Selected) -> Result<()> {
+fn nothing_or(p: &mut Pass<'_>, id: FolderId, fresh: Fresh) -> Result<()> {
     let exists = p.session.exists();
     let f = p.folder_mut(id)?;
     if fresh.count == Some(0) {
         f.fresh = None;
         let before = f.rec.clone();
-        f.rec.uidnext = selected.uidnext.or(f.rec.uidnext).or(Some(Uid::MIN));
+        f.rec.uidnext = fresh.uidnext.or(f.rec.uidnext).or(Some(Uid::MIN));
         f.rec.modseq = fresh.modseq;
         f.rec.messages = exists;
         if f.rec != before || exists == 0 {

@@ -13,9 +13,11 @@ fn run_all<T>(f: impl Future<Output = T>) -> T {
 /// Accounts with this command for new mail; their names go through `password_env`.
 fn config(dir: &Path, names: &[&str], command: &str) -> Config {
     let one = |n: &&str| {
-        let account = EXAMPLE.replace("work", n);
-        let lines = account.lines().filter(|l| !l.starts_with("password"));
-        lines.collect::<Vec<_>>().join("\n") + "\npassword_env = \"HOOK_TEST_SECRET\"\n"
+        let secret = |l: &str| match l.starts_with("password") {
+            true => "password_env = \"HOOK_TEST_SECRET\"\n".to_owned(),
+            false => format!("{l}\n"),
+        };
+        EXAMPLE.replace("work", n).lines().map(secret).collect::<String>()
     };
     let file = dir.join("c.toml");
     let hooks = format!("[hooks]\nnew_mail = '''{command}'''\n");
@@ -64,7 +66,7 @@ fn what_happens_together_is_one_run_with_all_of_it() {
     for line in ["MAILKEEP_EVENT=new_mail", "MAILKEEP_ACCOUNT=a", "MAILKEEP_NEW=3"] {
         assert!(env.lines().any(|l| l == line), "{line}: {env}");
     }
-    assert!(env.contains("MAILKEEP_FOLDERS=INBOX\nWork/x?y\n"), "{env}");
+    assert!(env.contains("MAILKEEP_FOLDERS=INBOX\nWork/x\\ny\n"), "{env}");
     assert!(!env.contains("NOTIFY_SOCKET") && env.contains("MAILKEEP_MAILDIR=/"), "{env}");
 }
 

@@ -8,6 +8,7 @@ use tokio_rustls::server::TlsStream;
 use super::*;
 use crate::net::testing::{Identity, endpoint};
 use crate::net::{Stream, Transport};
+use crate::sasl::Method;
 
 const PASSWORD: &str = "hunter2-secret";
 

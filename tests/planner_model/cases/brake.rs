@@ -47,6 +47,22 @@ fn slices_add_up() {
 }
 
 #[test]
+fn slices_after_a_hold_add_up_with_it() {
+    let mut s = many(8);
+    for n in 0..5 {
+        s.expunge("INBOX", &n.to_string());
+    }
+    s.pass();
+    for n in 5..7 {
+        s.expunge("INBOX", &n.to_string());
+        s.pass();
+    }
+    let all: Vec<String> = (0..8).map(|n| format!("INBOX {n}")).collect();
+    let p = s.ends("INBOX 7", &all.join(", "));
+    assert!(matches!(p.held.as_slice(), [h] if h.rows.len() == 7));
+}
+
+#[test]
 fn many_small_folders_add_up() {
     let mut s = mirror();
     s.policy.brake = Brake { percent: 50, messages: 2 };

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::auth::{Message, escape_name, join, tampered};
+use super::{Message, escape_name, join, tampered};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{Secret, printable};
 
@@ -108,7 +108,7 @@ fn hmac(key: &[u8], message: &[u8]) -> Result<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::auth::{Exchange, Mechanism};
+    use super::super::{Exchange, Mechanism};
     use super::*;
 
     // RFC 7677 §3.

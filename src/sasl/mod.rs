@@ -1,15 +1,32 @@
-//! SASL and LOGIN as state machines: which way to log in, and what to say at each step (SCRAM's
-//! arithmetic is in `scram`). Pure: the client nonce is an argument, and nothing here sends or logs
-//! anything.
+//! SASL and LOGIN as state machines, for IMAP and POP3: which way to log in, and what to say at
+//! each step (SCRAM's arithmetic is in `scram`). Pure: the client nonce is an argument, and nothing
+//! here sends or logs anything.
+
+mod scram;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::scram::{self, Scram};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{Secret, printable};
+use scram::Scram;
+
+/// Who logs in, and how.
+#[derive(Debug, Clone)]
+pub struct LoginSpec {
+    /// The user, as the server knows it.
+    pub user: String,
+    /// What the configuration's `auth` says.
+    pub auth: Method,
+    /// The password or token, resolved.
+    pub secret: Secret,
+    /// Whether the secret is an OAuth token.
+    pub token: bool,
+    /// Whether credentials may go over a connection without TLS (loopback, `allow_plaintext`).
+    pub plaintext_ok: bool,
+}
 
 /// What the configuration's `auth` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -333,12 +350,31 @@ impl Exchange {
     }
 }
 
+/// Whether a refusal that names no reason says that trying later may help, by what the large
+/// providers write (Gmail: "Too many simultaneous connections", Microsoft: "Server Unavailable",
+/// "User is authenticated but not connected").
+pub fn says_later(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let signs = [
+        "too many simultaneous",
+        "too many connections",
+        "maximum number of connections",
+        "temporar",
+        "try again later",
+        "unavailable",
+        "rate limit",
+        "throttl",
+        "not connected",
+    ];
+    signs.iter().any(|sign| text.contains(sign))
+}
+
 /// A saslname (RFC 5802 §5.1): "," and "=" would end the field.
-pub(super) fn escape_name(user: &str) -> String {
+fn escape_name(user: &str) -> String {
     user.replace('=', "=3D").replace(',', "=2C")
 }
 
-pub(super) fn join(parts: &[&[u8]]) -> Message {
+fn join(parts: &[&[u8]]) -> Message {
     // Exactly as large as needed: growing would leave unwiped copies behind.
     let mut out = Message::new(Vec::with_capacity(parts.iter().map(|p| p.len()).sum()));
     for part in parts {
@@ -347,7 +383,7 @@ pub(super) fn join(parts: &[&[u8]]) -> Message {
     out
 }
 
-pub(super) fn tampered(what: impl Into<String>) -> Error {
+fn tampered(what: impl Into<String>) -> Error {
     Error::account(Kind::Protocol, what)
         .next("this may not be the server it claims to be; check `host`, then ask its operator")
 }
