@@ -346,6 +346,7 @@ fn same_server(account: &Account, ledger: &SharedLedger, guard: &mut Guard) -> R
         meta.host_user = server_of(account);
         l.write(|tx| {
             if moved {
+                tx.unfile_uidls()?;
                 for (id, mut f) in folders {
                     tx.mark_epoch(id)?;
                     f.uidvalidity = None;

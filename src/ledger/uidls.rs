@@ -213,6 +213,29 @@ impl Tx<'_> {
         })
     }
 
+    /// Another server follows. Where readers put the files of POP3 messages was never agreed on with
+    /// the old one: their rows are given back the folder that they were delivered to, in which
+    /// the next pass misses them, and finds them moved.
+    pub fn unfile_uidls(&mut self) -> Result<()> {
+        self.run(|c| {
+            run(
+                c,
+                "UPDATE messages SET folder_id = (SELECT u.folder_id FROM uidls u \
+                   WHERE u.row = messages.id AND u.row <> 0) \
+                 WHERE state = 1 AND id IN (SELECT u.row FROM uidls u \
+                   JOIN folders f ON f.id = u.folder_id WHERE u.row <> 0) \
+                   AND folder_id <> (SELECT u.folder_id FROM uidls u \
+                     WHERE u.row = messages.id AND u.row <> 0) \
+                   AND NOT EXISTS (SELECT 1 FROM messages o JOIN uidls u ON u.row = messages.id \
+                     WHERE o.folder_id = u.folder_id AND o.base = messages.base AND u.row <> 0 \
+                       AND o.base <> x'')",
+                [],
+            )?;
+            run(c, "UPDATE folders SET digest = x'', signature = x''", [])?;
+            Ok(())
+        })
+    }
+
     /// Forgets one whose message was never here.
     pub fn delete_uidl(&mut self, id: UidlId) -> Result<()> {
         self.run(|c| run_one(c, "DELETE FROM uidls WHERE id = ?1", "that UIDL", [id.0]))
