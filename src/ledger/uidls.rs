@@ -231,7 +231,6 @@ impl Tx<'_> {
                        AND o.base <> x'')",
                 [],
             )?;
-            run(c, "UPDATE folders SET digest = x'', signature = x''", [])?;
             Ok(())
         })
     }

@@ -20,8 +20,8 @@ use crate::executor::pipeline::Pipeline;
 use crate::ledger::{Action, FolderRecord, JournalEntry, Ledger, Mailbox, Side, Tx, path_for};
 use crate::maildir::{self, Durability, Maildir, NamesDigest, marker};
 use crate::model::{
-    BaseName, ContentHash, Fingerprint, FolderId, FolderName, Gone, Identity, Place, State,
-    UidlId, UidlRow, UidlState,
+    BaseName, ContentHash, Fingerprint, FolderId, FolderName, Gone, Identity, Place, State, UidlId,
+    UidlRow, UidlState,
 };
 use crate::progress::Progress;
 
