@@ -581,6 +581,7 @@ fn remember(
 ) -> Result<()> {
     p.mailbox.on_server = listed.len() as u64;
     p.mailbox.login_delay = caps.login_delay.as_ref().map_or(0, |d| d.seconds);
+    p.report.login_delay = p.mailbox.login_delay;
     p.mailbox.frozen = frozen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if !frozen.is_empty() {
         p.report.notes.push(format!("nothing is deleted on the server: {}", p.mailbox.frozen));
