@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -35,7 +38,7 @@ pub async fn connect(endpoint: &Endpoint, timeouts: &Timeouts) -> Result<Stream>
     // These only make things better; a socket that refuses them still works.
     let _ = tcp.set_nodelay(true);
     let _ = keep_alive(&tcp);
-    let mut stream = Stream::plain(tcp, Some(peer));
+    let mut stream = Stream::plain(Prompt(tcp), Some(peer));
     if endpoint.security == Security::Implicit {
         let left = deadline.saturating_duration_since(Instant::now());
         // However slow the network was so far, the handshake gets a fair share.
@@ -99,6 +102,53 @@ fn alternate(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
             (None, None) => return out,
             (a, b) => out.extend(a.into_iter().chain(b)),
         }
+    }
+}
+
+/// A socket that acknowledges what it read at once. A server that writes in small pieces waits for
+/// that (RFC 896), and the kernel would put it off for 40 ms.
+struct Prompt(TcpStream);
+
+impl AsyncRead for Prompt {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let tcp = &mut self.get_mut().0;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut *tcp).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            // the kernel forgets it again; where it refuses, reading is only slower
+            let _ = rustix::net::sockopt::set_tcp_quickack(&*tcp, true);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Prompt {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, data)
+    }
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write_vectored(cx, data)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
     }
 }
 
