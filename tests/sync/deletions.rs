@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::dovecot::Mode;
+use crate::common::dovecot::{Mode, Options};
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -189,6 +189,43 @@ fn rules_by_special_use() {
     world.mk.sync_ok();
     assert_eq!(world.local("Junk").len(), 2, "mirrored");
     assert_eq!(world.local("Work").len(), 12, "kept");
+}
+
+#[test]
+fn where_the_right_to_expunge_is_missing() {
+    let extra = "mail_plugins = zlib acl\nprotocol imap {\n mail_plugins = zlib acl\n}\n\
+                 plugin {\n acl = vfile\n}\n";
+    for mode in Mode::ALL {
+        let options = Options { mode, extra: extra.to_owned(), ..Options::default() };
+        let world = World::synced(Dovecot::with(options));
+        // Dovecot says OK to the EXPUNGE of the first, and opens the second read-only.
+        let limits = [("Work", "owner lrswit\n"), ("Lists/rust", "owner lr\n")];
+        for (folder, rights) in limits {
+            fs::write(world.server.folder_dir(folder).join("dovecot-acl"), rights).unwrap();
+        }
+        let gone = remove_here(&world, "Work", 2);
+        remove_here(&world, "Lists/rust", 2);
+        maildir::set_flags(&world.local("Lists/rust")[0], "FR");
+        for _ in 0..2 {
+            let said = world.mk.sync();
+            assert_eq!(said.status, Some(1), "{mode:?}: {}", said.text());
+            assert_eq!(world.remote("Work").len(), 12);
+            assert_eq!(world.local("Work").len(), 10, "they do not come back: {}", said.text());
+            assert_eq!(world.remote("Lists/rust").len(), 8);
+            assert_eq!(world.local("Lists/rust").len(), 6, "nor here: {}", said.text());
+        }
+        let history = world.mk.run(&["history"]).text();
+        assert!(!history.contains("\texpunge\t"), "nothing was deleted yet: {history}");
+        for (folder, _) in limits {
+            fs::remove_file(world.server.folder_dir(folder).join("dovecot-acl")).unwrap();
+        }
+        world.mk.sync_ok();
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.remote("Work").len(), 10, "{mode:?}");
+        assert!(gone.iter().all(|g| world.remote("Work").iter().all(|m| m.hash != g.hash)));
+        assert_eq!(world.remote("Lists/rust").len(), 6, "{mode:?}");
+    }
 }
 
 #[test]
