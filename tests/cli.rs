@@ -330,12 +330,14 @@ fn status_tells_of_folders_and_holds() {
             }
           ],
           "last_pass": "2023-11-14T22:13:20Z",
+          "live": null,
           "name": "work",
           "notes": [],
           "protocol": "imap",
           "state": "held"
         }
-      ]
+      ],
+      "daemon": null
     }
     "##);
 }
@@ -436,7 +438,7 @@ fn a_closed_stdout_is_no_panic() {
 /// What a program says about a file, and whether it is content.
 fn judged(program: &str, arguments: &[&str]) -> (bool, String) {
     let output = std::process::Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|e| panic!("{program} is not installed: {e}"));
+    let output = output.map_err(|e| format!("{program} is not installed: {e}")).unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }

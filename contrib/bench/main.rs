@@ -8,6 +8,7 @@
 #[path = "../../tests/common/mod.rs"]
 mod common;
 
+mod daemon;
 mod floor;
 mod phases;
 mod table;
@@ -33,6 +34,15 @@ pub struct Scale {
     pub large: usize,
 }
 
+/// The daemon as it is meant to be used.
+const DAEMON: daemon::Daemon = daemon::Daemon {
+    accounts: 5,
+    folders: 20,
+    messages: 10_000,
+    changes: 200,
+    idle: Duration::from_secs(600),
+};
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, target, round_trip] = args.as_slice()
@@ -41,6 +51,19 @@ fn main() {
         return proxy(target.parse().expect("port"), round_trip.parse().expect("milliseconds"));
     }
     let mut scale = Scale { runs: 5, pull: 10_000, upload: 1000, mailbox: 50_000, large: 0 };
+    if args.first().is_some_and(|a| a == "daemon") {
+        return match args.get(1..) {
+            Some([]) => daemon::run(DAEMON),
+            Some([flag]) if flag == "--quick" => daemon::run(daemon::Daemon {
+                folders: 5,
+                messages: 1000,
+                changes: 20,
+                idle: Duration::from_secs(60),
+                ..DAEMON
+            }),
+            _ => usage(),
+        };
+    }
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -65,7 +88,7 @@ fn main() {
 }
 
 fn usage() -> ! {
-    eprintln!("usage: contrib/bench/run [--runs N] [--quick] [--large]");
+    eprintln!("usage: contrib/bench/run [--runs N] [--quick] [--large], or daemon [--quick]");
     std::process::exit(2)
 }
 

@@ -20,8 +20,11 @@ mod start;
 
 pub use connect::connect;
 pub use decide::{decide, find_hold};
+pub(crate) use marker::Guard;
 pub(crate) use observe::{as_observed as observe_flags, pending as observe_pending, sync_keywords};
 pub use opened::{Known, Opened};
+pub(crate) use pass::{Namer, SharedLedger};
+pub(crate) use start::SECRET_WITHIN;
 pub(crate) use start::log_in_as;
 pub use start::pass;
 

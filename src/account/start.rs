@@ -20,7 +20,7 @@ use crate::net::{Security, Timeouts};
 use crate::progress::Progress;
 
 /// How long a password command may take.
-pub(super) const SECRET_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const SECRET_WITHIN: Duration = Duration::from_secs(30);
 
 /// One pass over one account.
 pub async fn pass(
@@ -29,13 +29,6 @@ pub async fn pass(
     options: &PassOptions,
     progress: &Progress,
 ) -> Result<PassReport> {
-    if account.protocol != Protocol::Imap {
-        return Err(Error::account(
-            Kind::Config,
-            format!("account {}: POP3 accounts are not synced yet", account.name),
-        )
-        .next("name the other accounts on the command line"));
-    }
     let path = ledger::path_for(&config.state_dir, &account.name);
     if options.dry_run {
         let (scratch, ledger) = Scratch::of(&path, account)?;
@@ -151,6 +144,22 @@ async fn locked(
     stand(account, options, ledger, &host)?;
     let first_pass = ledger.with(|l| Ok(l.meta()?.created.is_none()))?;
     let moved = is_other_server(account, ledger)?;
+    if account.protocol == Protocol::Pop3 {
+        let start = crate::pop3::pass::Start {
+            account,
+            options,
+            progress,
+            maildir,
+            ledger,
+            guard,
+            durability,
+            namer: namer()?,
+            now: unix_now(),
+            first_pass,
+        };
+        let settle = |ledger: &SharedLedger, guard: &mut Guard| same_server(account, ledger, guard);
+        return crate::pop3::pass::run(start, moved, settle).await;
+    }
     let mut early = None;
     if moved {
         // another server is believed once it let us in
@@ -187,7 +196,7 @@ async fn locked(
         remote_complete: false,
         local_complete: false,
         first_pass,
-        namer: Namer::new(u64::try_from(random()? & u128::from(u64::MAX)).unwrap_or(0)),
+        namer: namer()?,
         guard,
         durability,
         report: PassReport::default(),
@@ -337,6 +346,7 @@ fn same_server(account: &Account, ledger: &SharedLedger, guard: &mut Guard) -> R
         meta.host_user = server_of(account);
         l.write(|tx| {
             if moved {
+                tx.unfile_uidls()?;
                 for (id, mut f) in folders {
                     tx.mark_epoch(id)?;
                     f.uidvalidity = None;
@@ -370,6 +380,10 @@ pub(crate) async fn log_in_as(account: &Account) -> Result<LoginSpec> {
         // the configuration allows plaintext only for loopback, or where it is told to
         plaintext_ok: matches!(account.endpoint.security, Security::None),
     })
+}
+
+fn namer() -> Result<Namer> {
+    Ok(Namer::new(u64::try_from(random()? & u128::from(u64::MAX)).unwrap_or(0)))
 }
 
 fn random() -> Result<u128> {

@@ -388,6 +388,10 @@ pub(super) fn count(kind: HoldKind, n: usize) -> String {
         HoldKind::RemoteDeletions => {
             ("message gone from the server", "messages gone from the server")
         }
+        HoldKind::Retention => ("deletion on the POP3 server", "deletions on the POP3 server"),
+        HoldKind::Refiled => {
+            ("message put elsewhere in POP3 times", "messages put elsewhere in POP3 times")
+        }
         HoldKind::UnknownFiles => ("file of unknown origin", "files of unknown origin"),
         HoldKind::Refused => ("upload that the server refused", "uploads that the server refused"),
     };
@@ -399,6 +403,10 @@ pub(super) fn outcome(kind: HoldKind, decided: HoldState) -> &'static str {
     match (decided, kind) {
         (HoldState::Open, _) => "nothing, until it is decided",
         (HoldState::Approved, HoldKind::LocalDeletions) => "deletes the messages on the server too",
+        (HoldState::Approved, HoldKind::Retention) => "deletes the messages on the server",
+        (HoldState::Rejected, HoldKind::Retention) => "leaves the messages on the server",
+        (HoldState::Approved, HoldKind::Refiled) => "moves the messages on the server",
+        (HoldState::Rejected, HoldKind::Refiled) => "moves the files back",
         (HoldState::Approved, HoldKind::RemoteDeletions) => "deletes the files here too",
         (HoldState::Approved, HoldKind::NoTrash) => {
             "deletes the messages there for good, where there still is no trash"

@@ -1,12 +1,14 @@
 //! `mailkeep run`: keeps every account in step, for months.
 //!
-//! Reading order: this file (the supervisor: workers, signals, reload), `worker` (one account),
-//! `board` (where a worker says how it stands), `protocol`, `control` and `client` (the socket),
-//! `network` and `notify` (the machine and systemd), `hooks` (the user's commands).
+//! Reading order: this file (the supervisor: workers, signals, reload), `worker` (one account) with
+//! `hearing` (its push), `board` (where a worker says how it stands), `protocol`, `control` and
+//! `client` (the socket), `network` and `notify` (the machine and systemd), `hooks` (the user's
+//! commands).
 
 mod board;
 pub mod client;
 mod control;
+mod hearing;
 pub mod hooks;
 mod network;
 mod notify;
@@ -52,7 +54,7 @@ pub fn run(config: Config, load: Load) -> Result<()> {
 }
 
 /// All workers have ended by then, or are left where they stand: a pass can be killed anywhere.
-const LAST: Duration = Duration::from_millis(4500);
+const LAST: Duration = Duration::from_secs(4);
 
 /// What hooks are under way may go on for so long.
 const HOOKS: Duration = Duration::from_secs(3);

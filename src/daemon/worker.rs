@@ -2,7 +2,7 @@
 //! and waits again. It has a thread and an event loop of its own, so that a slow disk or server of
 //! one account never holds up another.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::board::Board;
+use super::hearing::{Hearing, until};
 use super::hooks::{self, Occasion, Runner};
 use super::protocol::{Reply, State};
 use crate::account::backoff::{self, Backoff, Cause, Then};
@@ -21,11 +21,8 @@ use crate::account::clock::unix_now;
 use crate::account::{self, Opened, PassOptions, PassReport};
 use crate::config::{Account, Config, Protocol};
 use crate::error::{Error, Kind, Result};
-use crate::imap::push::{self, Push, Said, Wanted, Watched};
 use crate::ledger::{HoldId, HoldState};
 use crate::maildir::watch::{self, Watcher};
-use crate::model::FolderName;
-use crate::net::Timeouts;
 
 /// What a worker is told.
 pub enum Order {
@@ -69,14 +66,8 @@ pub struct Worker {
     queue: VecDeque<Order>,
     opened: Option<Opened>,
     watcher: Option<Watcher>,
-    push: Option<Push>,
-    starting: Option<JoinHandle<Result<Push>>>,
-    /// When push is to be started.
-    push_at: Option<Instant>,
-    /// When it was started, and what folders there were then.
-    listening: (Instant, BTreeSet<FolderName>),
+    hearing: Hearing,
     backoff: Backoff,
-    push_backoff: Backoff,
     paused: bool,
     /// When to look at the latest; `None`: only when told.
     due: Option<Instant>,
@@ -84,8 +75,8 @@ pub struct Worker {
     failed: bool,
     /// Passes in a row that left something undone.
     unfinished: u32,
-    /// News that a poll found and push has not told of yet, and until when it may.
-    suspects: BTreeMap<FolderName, Instant>,
+    /// Whether the next look by time is an echo.
+    echo: bool,
     /// What was told to the log last.
     told: Option<String>,
     /// Failures in a row.
@@ -99,6 +90,8 @@ enum Why {
     Push,
     Here,
     Time,
+    /// To see what the server did not tell because it came right after what it told.
+    Echo,
     Order,
 }
 
@@ -107,17 +100,15 @@ enum Woken {
     Stop,
 }
 
-/// How long push may take to tell what a poll found. Dovecot lets news rest for half a second.
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
+/// So long after news it is looked for more: Dovecot 2.3 does not tell by NOTIFY of a message that
+/// comes within some milliseconds of the one it tells of (seen with 2.3.19, 2026-11).
+const ECHO: Duration = Duration::from_secs(1);
 
 /// With push in place it is polled this much less often: only to see whether push tells all.
 const SAFETY: u32 = 6;
 
 /// So many connections that failed in a row are a failure to tell of.
 const LASTING: u32 = 4;
-
-/// Push that lived this long was no failure.
-const STEADY: Duration = Duration::from_secs(60);
 
 /// A pass that is under way when the end comes may go on for so long.
 const GRACE: Duration = Duration::from_millis(2500);
@@ -132,6 +123,7 @@ impl Worker {
         orders: UnboundedReceiver<Order>,
     ) -> Self {
         Self {
+            hearing: Hearing::new(account.clone()),
             account,
             config,
             board,
@@ -140,17 +132,12 @@ impl Worker {
             queue: VecDeque::new(),
             opened: None,
             watcher: None,
-            push: None,
-            starting: None,
-            push_at: None,
-            listening: (Instant::now(), BTreeSet::new()),
             backoff: Backoff::default(),
-            push_backoff: Backoff::default(),
             paused: false,
             due: Some(Instant::now()),
             failed: false,
             unfinished: 0,
-            suspects: BTreeMap::new(),
+            echo: false,
             told: None,
             failures: 0,
             held: 0,
@@ -181,8 +168,6 @@ impl Worker {
             }
             let calm = !self.paused && !self.failed;
             let due = self.due.filter(|_| !self.paused);
-            let push_at = self.push_at.filter(|_| calm && self.starting.is_none());
-            let told_by = self.suspects.values().min().copied();
             tokio::select! {
                 biased;
                 order = self.orders.recv() => match order {
@@ -193,19 +178,15 @@ impl Worker {
                     tracing::trace!("{}: {hint:?}", self.account.name);
                     return Woken::Look(Why::Here);
                 }
-                heard = heard(&mut self.push), if calm => match heard {
-                    Ok(hint) => if self.is_news(hint) {
-                        return Woken::Look(Why::Push);
-                    },
-                    Err(e) => {
-                        self.push_lost(&e);
+                event = self.hearing.next(), if calm => {
+                    if self.hearing.take(event, self.opened.as_ref(), dice()) {
                         return Woken::Look(Why::Push);
                     }
-                },
-                started = started(&mut self.starting) => self.push_started(started),
-                () = until(push_at) => self.start_push(),
-                () = until(told_by) => self.demote(),
-                () = until(due) => return Woken::Look(Why::Time),
+                    self.hearing_changed();
+                }
+                () = until(due) => {
+                    return Woken::Look(if self.echo { Why::Echo } else { Why::Time });
+                }
             }
         }
     }
@@ -280,7 +261,7 @@ impl Worker {
     /// It is tried again without more waiting.
     fn forgive(&mut self) {
         self.backoff.reset();
-        self.push_backoff.reset();
+        self.hearing.forgive();
         self.failed = false;
     }
 
@@ -289,13 +270,7 @@ impl Worker {
         if let Some(opened) = &mut self.opened {
             opened.hang_up();
         }
-        if let Some(starting) = self.starting.take() {
-            starting.abort();
-        }
-        if let Some(push) = self.push.take() {
-            let _ = tokio::time::timeout(Duration::from_secs(1), push.close()).await;
-        }
-        self.suspects.clear();
+        self.hearing.hang_up().await;
     }
 
     fn decide(&mut self, hold: HoldId, decided: HoldState) -> Result<()> {
@@ -410,19 +385,12 @@ impl Worker {
             tracing::info!("{name}: works again");
         }
         self.told.clone_from(&error);
-        self.know_folders();
-        if why == Why::Time
-            && let Some(push) = &self.push
-        {
-            let until = Instant::now() + TOLD_WITHIN;
-            for folder in &report.news_in {
-                if push.methods().get(folder).is_some_and(|m| *m != push::Method::Poll) {
-                    self.suspects.insert(folder.clone(), until);
-                }
-            }
+        self.hearing.know(self.opened.as_ref().map(Opened::folders).unwrap_or_default());
+        if why == Why::Time {
+            self.hearing.suspect(&report.news_in);
         }
         let interval = self.account.poll_interval;
-        let polled = self.push.as_ref().is_none_or(Push::needs_polling)
+        let polled = self.hearing.needs_polling()
             || self.watcher.as_ref().is_none_or(|w| w.degraded().is_some())
             || error.is_some();
         let mut wait = if polled { interval } else { interval.saturating_mul(SAFETY) };
@@ -433,11 +401,20 @@ impl Worker {
             let soon = Duration::from_secs(1 << self.unfinished.min(10));
             wait = wait.min(soon);
         }
+        let left = self.due.map_or(Duration::ZERO, |d| d.duration_since(Instant::now()));
+        let echo = match report.news_in.is_empty() {
+            false => Some(ECHO),
+            // the one that is due stays due
+            true => Some(left).filter(|_| self.echo && why != Why::Echo),
+        };
+        self.echo = echo.is_some_and(|e| e < wait);
+        wait = wait.min(echo.unwrap_or(wait));
         self.due = Instant::now().checked_add(wait);
         let until = unix_now().checked_add_unsigned(wait.as_secs());
-        let push = self.methods();
+        let push = self.hearing.methods();
         let mut notes = report.notes.clone();
         notes.extend(self.watcher.as_ref().and_then(Watcher::degraded).map(|e| e.to_string()));
+        notes.extend(self.hearing.note().map(str::to_owned));
         self.board.set(|l| {
             l.state = if report.held > 0 { State::Held } else { State::Waiting };
             l.until = until;
@@ -462,6 +439,7 @@ impl Worker {
         }
         self.told = Some(text.clone());
         self.failed = true;
+        self.echo = false;
         self.failures = self.failures.saturating_add(1);
         // a connection that comes back soon is nobody's concern
         if self.failures == if e.kind == Kind::Connection { LASTING } else { 1 } {
@@ -488,7 +466,7 @@ impl Worker {
         };
         self.due = wait.and_then(|w| Instant::now().checked_add(w));
         let until = wait.and_then(|w| unix_now().checked_add_unsigned(w.as_secs()));
-        let push = self.methods();
+        let push = self.hearing.methods();
         self.board.set(|l| {
             l.state = state;
             l.until = until;
@@ -497,154 +475,22 @@ impl Worker {
         });
     }
 
-    /// After a listing: what push is to hear of.
-    fn know_folders(&mut self) {
-        if self.account.protocol != Protocol::Imap {
-            return;
+    /// Folders that push does not tell of any more are polled.
+    fn hearing_changed(&mut self) {
+        if self.hearing.needs_polling() {
+            let poll = Instant::now().checked_add(self.account.poll_interval);
+            self.due = self.due.min(poll).or(self.due);
         }
-        let folders = self.watched();
-        let Some(push) = &mut self.push else {
-            if self.starting.is_none() && self.push_at.is_none() {
-                self.push_at = Some(Instant::now());
-            }
-            return;
-        };
-        push.set_folders(&folders);
-        // a folder that is to be watched by IDLE has appeared
-        let appeared = |f: &FolderName| {
-            push.methods().get(f) == Some(&push::Method::Poll) && !self.listening.1.contains(f)
-        };
-        let idles = push.methods().values().any(|m| *m == push::Method::Idle);
-        if idles && self.account.idle_folders.iter().any(appeared) {
-            self.push = None;
-            self.push_at = Some(Instant::now());
-        }
-    }
-
-    fn watched(&self) -> Vec<Watched> {
-        let known = self.opened.as_ref().map(Opened::folders).unwrap_or_default();
-        known
-            .iter()
-            .map(|f| Watched {
-                name: f.name.clone(),
-                wire: f.wire.clone(),
-                personal: f.personal,
-                mirrored: f.mirrored,
-            })
-            .collect()
-    }
-
-    fn start_push(&mut self) {
-        self.push_at = None;
-        let account = self.account.clone();
-        let wanted = Wanted {
-            folders: self.watched(),
-            idle: account.idle_folders.clone(),
-            // one is the pass's own
-            connections: account.connections.saturating_sub(1),
-        };
-        let names = wanted.folders.iter().map(|f| f.name.clone()).collect();
-        self.listening = (Instant::now(), names);
-        self.starting = Some(tokio::spawn(async move {
-            let login = account::log_in_as(&account).await?;
-            let (timeouts, pace) = (Timeouts::default(), push::Pace::default());
-            Push::start(&account.endpoint, &login, &timeouts, &wanted, pace).await
-        }));
-    }
-
-    fn push_started(&mut self, started: Result<Push>) {
-        match started {
-            Ok(push) => {
-                self.push = Some(push);
-                let methods = self.methods();
-                tracing::debug!("{}: push: {methods:?}", self.account.name);
-                self.board.set(|l| l.push = methods);
-            }
-            Err(e) => self.push_lost(&e),
-        }
-    }
-
-    /// There is no push for a while; the polls go on.
-    fn push_lost(&mut self, e: &Error) {
-        tracing::debug!("{}: push is lost: {e}", self.account.name);
-        if self.push.take().is_some() && self.listening.0.elapsed() > STEADY {
-            self.push_backoff.reset();
-        }
-        self.suspects.clear();
-        let then = self.push_backoff.failed(Cause::of(e), backoff::hint(&e.what), dice());
-        // a password that is refused here is refused to a pass too, and that parks the account
-        let wait = match then {
-            Then::Wait(wait) => wait,
-            Then::Park => Duration::from_secs(900),
-        };
-        self.push_at = Instant::now().checked_add(wait);
-        let poll = Instant::now().checked_add(self.account.poll_interval);
-        self.due = self.due.min(poll).or(self.due);
-        let methods = self.methods();
-        self.board.set(|l| l.push = methods);
-    }
-
-    /// Whether a hint says more than the ledger knows: our own doings come back as hints.
-    fn is_news(&mut self, hint: push::Hint) -> bool {
-        let push::Hint::Folders(said) = hint else {
-            self.suspects.clear();
-            return true;
-        };
-        self.suspects.retain(|folder, _| !said.contains_key(folder));
-        let Some(opened) = &self.opened else { return true };
-        let Ok(records) = opened.with_ledger(|l| l.folders()) else { return true };
-        let known = |name: &FolderName, said: &Said| {
-            let record = records.values().find(|r| r.name == *name);
-            record.is_some_and(|r| {
-                said.uidvalidity.is_some()
-                    && said.uidvalidity == r.uidvalidity
-                    && said.uidnext.is_some()
-                    && said.uidnext == r.uidnext
-                    && said.messages == Some(r.messages)
-                    && said.modseq.is_some()
-                    && said.modseq == r.modseq
-            })
-        };
-        !said.iter().all(|(name, said)| known(name, said))
-    }
-
-    /// A poll found what push has not told of in time.
-    fn demote(&mut self) {
-        let now = Instant::now();
-        let late: Vec<FolderName> =
-            self.suspects.iter().filter(|(_, at)| **at <= now).map(|(f, _)| f.clone()).collect();
-        for folder in late {
-            self.suspects.remove(&folder);
-            let Some(push) = &mut self.push else { continue };
-            if push.demote(&folder) {
-                tracing::warn!(
-                    "{}: the server did not tell of changes in {folder} by push; polled from now on",
-                    self.account.name
-                );
-            }
-        }
-        let poll = Instant::now().checked_add(self.account.poll_interval);
-        self.due = self.due.min(poll).or(self.due);
-        let methods = self.methods();
+        let push = self.hearing.methods();
+        let note = self.hearing.note();
         self.board.set(|l| {
-            l.push = methods;
-            let note = "push did not tell of a change that a poll found; polled from now on";
-            l.notes.push(note.into());
-        });
-    }
-
-    fn methods(&self) -> BTreeMap<String, String> {
-        match &self.push {
-            Some(push) => {
-                push.methods().iter().map(|(f, m)| (f.to_string(), m.to_string())).collect()
+            l.push = push;
+            if let Some(note) = note
+                && !l.notes.iter().any(|n| n == note)
+            {
+                l.notes.push(note.to_owned());
             }
-            None => self
-                .watched()
-                .iter()
-                .filter(|f| f.mirrored)
-                .map(|f| (f.name.to_string(), push::Method::Poll.to_string()))
-                .collect(),
-        }
+        });
     }
 }
 
@@ -693,32 +539,11 @@ async fn attended<T>(
     }
 }
 
-async fn until(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
-        None => pending().await,
-    }
-}
-
 async fn changed(watcher: &mut Option<Watcher>) -> watch::Hint {
     match watcher {
         Some(watcher) => watcher.changed().await,
         None => pending().await,
     }
-}
-
-async fn heard(push: &mut Option<Push>) -> Result<push::Hint> {
-    match push {
-        Some(push) => push.next().await,
-        None => pending().await,
-    }
-}
-
-async fn started(starting: &mut Option<JoinHandle<Result<Push>>>) -> Result<Push> {
-    let Some(task) = starting else { return pending().await };
-    let done = task.await;
-    *starting = None;
-    done.unwrap_or_else(|_| Err(Error::account(Kind::Internal, "the start of push was lost")))
 }
 
 /// For jitter; without randomness there is none.

@@ -8,6 +8,7 @@
 pub mod here;
 mod joins;
 mod journal;
+pub mod pipeline;
 mod pull;
 mod there;
 mod upload;

@@ -6,39 +6,24 @@
 //! files are ones without a row, which pairing takes up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::joins::keeps_in;
+use super::pipeline::{Delivery, Landed, Pipeline, make_durable};
 use super::{by_folder, here};
 use crate::account::observe_flags;
 use crate::account::pass::{Namer, Pass, SharedLedger};
-use crate::error::{Error, Kind, Result, Scope};
+use crate::error::{Error, Kind, Result};
 use crate::imap::{BodySink, Meta, PermanentFlags};
 use crate::ledger::{Action as Done, JournalEntry, Side};
-use crate::maildir::{self, Durability, KeywordMap, Stage, Staged};
+use crate::maildir::{self, Durability, KeywordMap};
 use crate::model::{
     BaseName, Flags, FolderId, FolderName, Identity, ModSeq, Place, Row, RowId, State, Uid, UidSet,
 };
 use crate::policy::RemoteDelete;
 use crate::progress::Progress;
 use crate::reconcile::{Presence, Trees};
-
-/// Bytes of messages between the network and the disk.
-const IN_FLIGHT: usize = 4 << 20;
-/// Messages up to this size are written in one piece.
-const SMALL: usize = 256 << 10;
-/// A batch ends after so many messages or bytes.
-const BATCH_MESSAGES: usize = 1024;
-const BATCH_BYTES: u64 = 32 << 20;
-/// A slow line's batch ends after so long, so that a cut costs no more than that.
-const PATIENCE: Duration = Duration::from_millis(300);
-/// Up to so many messages, each is synced by itself.
-const FEW: usize = 8;
 
 /// Fetches single messages, and whole folders from a UID on.
 pub async fn download(
@@ -51,7 +36,7 @@ pub async fn download(
         return Ok(());
     }
     p.guard.open(&p.ledger)?;
-    let mut line = Pipeline::start(p);
+    let mut line = Line::start(p);
     let fetched = fetch_all(p, trees, single, pulls, &mut line).await;
     let (done, stored) = line.finish();
     settle(p, done)?;
@@ -77,7 +62,7 @@ async fn fetch_all(
     trees: &Trees,
     single: &[(RowId, Option<RowId>)],
     pulls: &[(FolderId, Uid)],
-    line: &mut Pipeline,
+    line: &mut Line,
 ) -> Result<Vec<(FolderId, Pulled)>> {
     let rows = single
         .iter()
@@ -116,7 +101,7 @@ async fn pull(
     p: &mut Pass<'_>,
     folder: FolderId,
     from: Uid,
-    line: &mut Pipeline,
+    line: &mut Line,
 ) -> Result<Option<Pulled>> {
     let Some(fresh) = p.folder(folder)?.fresh else { return Ok(None) };
     p.select(folder, true).await?;
@@ -134,7 +119,7 @@ async fn fetch(
     set: UidSet,
     jobs: BTreeMap<Uid, (Row, Option<RowId>)>,
     cursor: Option<Cursor>,
-    line: &mut Pipeline,
+    line: &mut Line,
 ) -> Result<()> {
     if set.is_empty() {
         return Ok(());
@@ -158,8 +143,6 @@ async fn fetch(
         jobs,
         line,
         progress: p.progress,
-        small: None,
-        big: None,
         failed: Vec::new(),
         wanted: set.clone(),
         begun: Seen::default(),
@@ -280,16 +263,17 @@ struct Job {
     instead: Option<RowId>,
 }
 
-enum Write {
-    Whole(Box<Job>, Vec<u8>),
-    Begin(Box<Job>),
-    Data(Vec<u8>),
-    End,
-    Abort,
+impl Delivery for Job {
+    fn dir(&self) -> &Path {
+        &self.target.dir
+    }
+    fn base(&self) -> &BaseName {
+        &self.base
+    }
+    fn date(&self) -> i64 {
+        self.row.identity.internal_date
+    }
 }
-
-/// Bytes on their way to the writer, with their share of what may be in flight.
-struct Sent(Write, Option<OwnedSemaphorePermit>);
 
 struct Sink<'a> {
     target: Arc<Target>,
@@ -299,10 +283,8 @@ struct Sink<'a> {
     namer: Namer,
     now: i64,
     jobs: BTreeMap<Uid, (Row, Option<RowId>)>,
-    line: &'a mut Pipeline,
+    line: &'a mut Line,
     progress: &'a Progress,
-    small: Option<(Box<Job>, Vec<u8>)>,
-    big: Option<u64>,
     failed: Vec<(Uid, Error)>,
     wanted: UidSet,
     begun: Seen,
@@ -364,52 +346,22 @@ impl BodySink for Sink<'_> {
             return Err(Error::account(Kind::Protocol, what).next("sync again; nothing was lost"));
         }
         let job = self.job(meta)?;
-        let room = usize::try_from(meta.wire_size).unwrap_or(SMALL).min(SMALL);
-        self.small = Some((Box::new(job), Vec::with_capacity(room)));
-        self.big = None;
+        self.line.pipe.begin(job, meta.wire_size);
         Ok(())
     }
 
     async fn data(&mut self, bytes: &[u8]) -> Result<()> {
-        if let Some((_, buffer)) = &mut self.small {
-            if buffer.len() + bytes.len() <= SMALL {
-                buffer.extend_from_slice(bytes);
-                return Ok(());
-            }
-            if let Some((job, buffer)) = self.small.take() {
-                self.line.send(Write::Begin(job), 0).await?;
-                let n = buffer.len();
-                self.line.send(Write::Data(buffer), n).await?;
-                self.big = Some(n as u64);
-            }
-        }
-        for piece in bytes.chunks(SMALL) {
-            self.big = self.big.map(|n| n + piece.len() as u64);
-            self.line.send(Write::Data(piece.to_vec()), piece.len()).await?;
-        }
-        Ok(())
+        self.line.pipe.data(bytes).await
     }
 
     async fn end(&mut self) -> Result<()> {
-        let bytes = match self.small.take() {
-            Some((job, buffer)) => {
-                let n = buffer.len();
-                self.line.send(Write::Whole(job, buffer), n).await?;
-                n as u64
-            }
-            None => {
-                self.line.send(Write::End, 0).await?;
-                self.big.take().unwrap_or_default()
-            }
-        };
+        let bytes = self.line.pipe.end().await?;
         self.progress.message(bytes);
         Ok(())
     }
 
     async fn failed(&mut self, uid: Uid, error: Error) -> Result<()> {
-        if self.small.take().is_none() && self.big.take().is_some() {
-            self.line.send(Write::Abort, 0).await?;
-        }
+        self.line.pipe.abort().await?;
         self.failed.push((uid, error));
         Ok(())
     }
@@ -425,212 +377,49 @@ struct Stored {
     failed: BTreeMap<FolderId, BTreeSet<Uid>>,
 }
 
-/// The two threads behind the network: one writes, one makes durable and commits.
-struct Pipeline {
-    to_writer: Option<mpsc::Sender<Sent>>,
-    in_flight: Arc<Semaphore>,
-    writer: Option<std::thread::JoinHandle<()>>,
-    committer: Option<std::thread::JoinHandle<()>>,
-    failure: Arc<Mutex<Option<Error>>>,
+/// The threads behind the network, and what they did.
+struct Line {
+    pipe: Pipeline<Job>,
     done: Arc<Mutex<Stored>>,
     keywords: BTreeMap<FolderId, KeywordMap>,
     failed: BTreeMap<FolderId, BTreeSet<Uid>>,
 }
 
-impl Pipeline {
+impl Line {
     fn start(p: &Pass<'_>) -> Self {
-        let (to_writer, from_network) = mpsc::channel::<Sent>();
-        let (to_committer, from_writer) = mpsc::sync_channel::<Vec<Landed>>(1);
-        let failure = Arc::new(Mutex::new(None));
         let done = Arc::new(Mutex::new(Stored::default()));
-        let fail = failure.clone();
-        let writer = std::thread::spawn(move || write(&from_network, &to_committer, &fail));
-        let (ledger, durability) = (p.ledger.clone(), p.durability.clone());
-        let (fail, landed) = (failure.clone(), done.clone());
-        let committer = std::thread::spawn(move || {
-            commit_all(&from_writer, &ledger, &durability, &fail, &landed)
-        });
-        Self {
-            to_writer: Some(to_writer),
-            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
-            writer: Some(writer),
-            committer: Some(committer),
-            failure,
-            done,
-            keywords: BTreeMap::new(),
-            failed: BTreeMap::new(),
-        }
-    }
-
-    async fn send(&mut self, what: Write, bytes: usize) -> Result<()> {
-        self.check()?;
-        let share = u32::try_from(bytes.clamp(1, IN_FLIGHT)).unwrap_or(1);
-        let permit = self.in_flight.clone().acquire_many_owned(share).await.ok();
-        let sent = self.to_writer.as_ref().map(|w| w.send(Sent(what, permit)));
-        match sent {
-            Some(Ok(())) => Ok(()),
-            _ => {
-                self.check()?;
-                Err(Error::account(Kind::Internal, "the thread that writes messages died"))
+        let (ledger, durability, stored) = (p.ledger.clone(), p.durability.clone(), done.clone());
+        let pipe = Pipeline::start(move |batch| {
+            let landed = commit(batch, &ledger, &durability)?;
+            if let Ok(mut d) = stored.lock() {
+                d.messages += landed.messages;
+                d.replaced.extend(landed.replaced);
+                for (folder, places) in landed.places {
+                    d.places.entry(folder).or_default().extend(places);
+                }
             }
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        match self.failure.lock() {
-            Ok(f) => f.clone().map_or(Ok(()), Err),
-            Err(_) => Err(Error::account(Kind::Internal, "a thread of the download died")),
-        }
+            Ok(())
+        });
+        Self { pipe, done, keywords: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
     /// Waits until everything is on disk and in the ledger.
-    fn finish(mut self) -> (Stored, Result<()>) {
-        drop(self.to_writer.take());
-        let mut died = false;
-        for thread in [self.writer.take(), self.committer.take()].into_iter().flatten() {
-            died |= thread.join().is_err();
-        }
+    fn finish(self) -> (Stored, Result<()>) {
+        let outcome = self.pipe.finish();
         let mut done = self.done.lock().map(|mut d| std::mem::take(&mut *d)).unwrap_or_default();
-        done.keywords = std::mem::take(&mut self.keywords);
-        done.failed = std::mem::take(&mut self.failed);
-        let outcome = self.check().and(if died {
-            Err(Error::account(Kind::Internal, "a thread of the download died"))
-        } else {
-            Ok(())
-        });
+        done.keywords = self.keywords;
+        done.failed = self.failed;
         (done, outcome)
     }
 }
 
-/// A message in `tmp`.
-struct Landed {
-    job: Box<Job>,
-    staged: Staged,
-}
-
-fn fail(failure: &Mutex<Option<Error>>, e: Error) {
-    if let Ok(mut f) = failure.lock() {
-        f.get_or_insert(e.widen(Scope::Account));
-    }
-}
-
-fn write(
-    from: &mpsc::Receiver<Sent>,
-    to: &mpsc::SyncSender<Vec<Landed>>,
-    failure: &Mutex<Option<Error>>,
-) {
-    let mut batch: Vec<Landed> = Vec::new();
-    let mut bytes = 0;
-    let mut big: Option<(Box<Job>, Stage)> = None;
-    let mut work = |batch: &mut Vec<Landed>, bytes: &mut u64, what: Write| -> Result<()> {
-        let landed = match what {
-            Write::Whole(job, message) => {
-                let date = job.row.identity.internal_date;
-                let staged =
-                    maildir::stage_bytes(&job.target.dir, job.base.clone(), &message, date)?;
-                Some(Landed { job, staged })
-            }
-            Write::Begin(job) => {
-                let stage = Stage::new(&job.target.dir, job.base.clone())?;
-                big = Some((job, stage));
-                None
-            }
-            Write::Data(piece) => {
-                if let Some((_, stage)) = &mut big {
-                    stage.write(&piece)?;
-                }
-                None
-            }
-            Write::End => match big.take() {
-                Some((job, stage)) => {
-                    let staged = stage.finish(job.row.identity.internal_date)?;
-                    Some(Landed { job, staged })
-                }
-                None => None,
-            },
-            Write::Abort => {
-                big = None; // its file goes with it
-                None
-            }
-        };
-        if let Some(landed) = landed {
-            *bytes += landed.staged.size;
-            batch.push(landed);
-        }
-        Ok(())
-    };
-    let mut since = Instant::now();
-    loop {
-        let waits = if batch.is_empty() {
-            PATIENCE * 100
-        } else {
-            PATIENCE.saturating_sub(since.elapsed())
-        };
-        match from.recv_timeout(waits) {
-            Ok(Sent(what, permit)) => {
-                if batch.is_empty() {
-                    since = Instant::now();
-                }
-                if let Err(e) = work(&mut batch, &mut bytes, what) {
-                    fail(failure, e);
-                    break;
-                }
-                drop(permit);
-            }
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
-        }
-        let due = !batch.is_empty() && since.elapsed() >= PATIENCE;
-        if due || batch.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES {
-            bytes = 0;
-            if to.send(std::mem::take(&mut batch)).is_err() {
-                break;
-            }
-        }
-    }
-    // what is whole is kept, also after an error
-    if !batch.is_empty() {
-        let _ = to.send(batch);
-    }
-}
-
-fn commit_all(
-    from: &mpsc::Receiver<Vec<Landed>>,
+/// Durable, renamed, directories synced, committed; in this order (I8).
+fn commit(
+    batch: Vec<Landed<Job>>,
     ledger: &SharedLedger,
     durability: &Durability,
-    failure: &Mutex<Option<Error>>,
-    done: &Mutex<Stored>,
-) {
-    while let Ok(batch) = from.recv() {
-        match commit(batch, ledger, durability) {
-            Ok(landed) => {
-                if let Ok(mut d) = done.lock() {
-                    d.messages += landed.messages;
-                    d.replaced.extend(landed.replaced);
-                    for (folder, places) in landed.places {
-                        d.places.entry(folder).or_default().extend(places);
-                    }
-                }
-            }
-            Err(e) => {
-                fail(failure, e);
-                break;
-            }
-        }
-    }
-}
-
-/// Durable, renamed, directories synced, committed; in this order (I8).
-fn commit(batch: Vec<Landed>, ledger: &SharedLedger, durability: &Durability) -> Result<Stored> {
-    let files: Vec<PathBuf> = batch.iter().map(|l| l.staged.path(&l.job.target.dir)).collect();
-    if files.len() <= FEW {
-        for file in &files {
-            durability.sync_one(file)?;
-        }
-    } else {
-        durability.sync_bulk(&files)?;
-    }
-    drop(files);
+) -> Result<Stored> {
+    make_durable(&batch, durability)?;
     let mut done = Stored::default();
     let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
     for l in &batch {

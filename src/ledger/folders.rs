@@ -262,6 +262,9 @@ impl Tx<'_> {
             let hints =
                 run(c, "UPDATE messages SET uid = 0, gone = 2, dirty = 1 WHERE state = 3", [])?;
             run(c, "DELETE FROM intents", [])?;
+            // POP3: what was fetched is found again by pairing, or fetched again
+            run(c, "UPDATE uidls SET row = 0 WHERE row NOT IN (SELECT id FROM messages)", [])?;
+            run(c, "UPDATE pop3 SET epoch = epoch + 1", [])?;
             run(
                 c,
                 "UPDATE folders SET uidvalidity = 0, uidnext = 0, modseq = 0, messages = 0, \

@@ -23,6 +23,10 @@ words!(
         UnknownFiles = "unknown-files",
         /// Removals that need a `\Trash`, where there is none.
         NoTrash = "no-trash",
+        /// Deletions on a POP3 server that the configuration asks for and the brake stopped.
+        Retention = "retention",
+        /// Moves on the server to where files were put while the account was POP3.
+        Refiled = "refiled",
         /// Uploads that the server refused for good.
         Refused = "refused",
     }

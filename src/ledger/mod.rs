@@ -19,6 +19,7 @@ mod journal;
 mod meta;
 mod open;
 mod rows;
+mod uidls;
 mod unmatched;
 mod values;
 
@@ -38,6 +39,7 @@ pub use intents::{Intent, IntentId, IntentKind};
 pub use journal::{Action, JournalEntry, JournalFilter, Side};
 pub use meta::{Meta, PassState};
 pub use open::path_for;
+pub use uidls::Mailbox;
 
 /// One account's ledger. Can be sent to another thread, and shared behind a mutex.
 #[derive(Debug)]

@@ -17,7 +17,11 @@ use crate::{Error, Kind, Result, Scope};
 
 /// Numbered from 1; `user_version` says how many were applied. A migration that was released is
 /// never changed.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_unmatched.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema_unmatched.sql"),
+    include_str!("schema_pop3.sql"),
+];
 
 /// "mkpL", in the file's header: this is a ledger of ours.
 const APPLICATION_ID: i64 = 0x6d6b_704c;

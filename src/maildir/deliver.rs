@@ -153,6 +153,15 @@ pub fn publish(dir: &Path, staged: &Staged, to: &Place) -> Result<()> {
     })
 }
 
+/// The same for a file that an earlier pass left in `tmp`.
+pub fn publish_from(source: &Path, dir: &Path, to: &Place) -> Result<()> {
+    let target = super::place_path(dir, to);
+    disk::rename_noreplace(source, &target).map_err(|e| match e {
+        Errno::EXIST => disk::fail_message("rename", &target, e),
+        e => disk::fail_message("rename", source, e),
+    })
+}
+
 /// Unlinks a staged message that is not wanted any more.
 pub fn discard(dir: &Path, staged: &Staged) -> Result<()> {
     let path = staged.path(dir);

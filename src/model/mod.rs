@@ -7,6 +7,7 @@ pub mod identity;
 pub mod name;
 pub mod row;
 pub mod uid;
+pub mod uidl;
 
 pub use flags::{Flags, Keyword, SystemFlags};
 pub use folder::{FolderName, SpecialUse};
@@ -14,3 +15,4 @@ pub use identity::{ContentHash, Fingerprint, Identity, ServerId};
 pub use name::{BaseName, FileName, Info, Place, Subdir};
 pub use row::{FolderId, Gone, Row, RowId, State};
 pub use uid::{ModSeq, Uid, UidSet, UidValidity};
+pub use uidl::{UidlId, UidlRow, UidlState};

@@ -58,8 +58,19 @@ pub fn read_maildir(root: &Path) -> BTreeMap<String, Vec<LocalMessage>> {
     out
 }
 
-/// The messages of one folder, in the order of their names.
+/// The messages of one folder, in the order of their names. Where a daemon renames a file
+/// meanwhile, all of it is read again.
 pub fn read_folder(dir: &Path) -> Vec<LocalMessage> {
+    loop {
+        match read_once(dir) {
+            Ok(all) => return all,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => panic!("{}: {e}", dir.display()),
+        }
+    }
+}
+
+fn read_once(dir: &Path) -> std::io::Result<Vec<LocalMessage>> {
     let mut keywords = BTreeMap::new();
     for line in fs::read_to_string(dir.join("dovecot-keywords")).unwrap_or_default().lines() {
         let (index, word) = line.split_once(' ').expect("index and keyword");
@@ -82,8 +93,8 @@ pub fn read_folder(dir: &Path) -> Vec<LocalMessage> {
                 let word = known.or(keywords.get(&letter).map(String::as_str));
                 flags.insert(word.map_or_else(|| format!("?{letter}"), str::to_owned));
             }
-            let body = fs::read(&path).expect("read");
-            let meta = fs::metadata(&path).expect("stat");
+            let body = fs::read(&path)?;
+            let meta = fs::metadata(&path)?;
             out.push(LocalMessage {
                 base: base.to_owned(),
                 is_new: sub == "new",
@@ -97,7 +108,7 @@ pub fn read_folder(dir: &Path) -> Vec<LocalMessage> {
             });
         }
     }
-    out
+    Ok(out)
 }
 
 /// One line for everything in which the server and the Maildir differ: folders, contents, flags,

@@ -43,6 +43,8 @@ struct Shared {
     cuts: AtomicU64,
     lines: Mutex<Vec<String>>,
     open: Mutex<Vec<TcpStream>>,
+    /// Connections that said this get no answers any more.
+    muted: Mutex<Option<String>>,
     closing: AtomicBool,
 }
 
@@ -64,6 +66,7 @@ impl Proxy {
             cuts: AtomicU64::new(0),
             lines: Mutex::new(Vec::new()),
             open: Mutex::new(Vec::new()),
+            muted: Mutex::new(None),
             closing: AtomicBool::new(false),
         });
         let s = shared.clone();
@@ -85,6 +88,12 @@ impl Proxy {
     /// For the connections that come from now on.
     pub fn set(&self, faults: Faults) {
         *self.shared.faults.lock().expect("lock") = faults;
+    }
+
+    /// From now on, what the server says on connections whose client said this (`NOTIFY`) is
+    /// swallowed; they stay open.
+    pub fn mute(&self, said: &str) {
+        *self.shared.muted.lock().expect("lock") = Some(said.to_owned());
     }
 
     /// Bytes from the client so far.
@@ -162,8 +171,15 @@ impl Shared {
         self.open.lock().expect("lock").extend([twin(&client), twin(&server)]);
         let faults = self.faults.lock().expect("lock").clone();
         let cut = Arc::new(AtomicBool::new(false));
-        let up = Pump { shared: self.clone(), faults: faults.clone(), cut: cut.clone(), up: true };
-        let down = Pump { shared: self.clone(), faults, cut, up: false };
+        let said = Arc::new(Mutex::new(String::new()));
+        let pump = |up: bool| Pump {
+            shared: self.clone(),
+            faults: faults.clone(),
+            cut: cut.clone(),
+            said: said.clone(),
+            up,
+        };
+        let (up, down) = (pump(true), pump(false));
         let (from, to) = (twin(&client), twin(&server));
         std::thread::spawn(move || up.run(from, to));
         std::thread::spawn(move || down.run(server, client));
@@ -176,6 +192,8 @@ struct Pump {
     faults: Faults,
     /// Set by the client's direction: the server's next byte cuts.
     cut: Arc<AtomicBool>,
+    /// What the client said.
+    said: Arc<Mutex<String>>,
     up: bool,
 }
 
@@ -204,6 +222,7 @@ impl Pump {
                 let lines = log.feed(&data);
                 let hit = self.faults.cut_on.as_ref();
                 let hit = hit.is_some_and(|p| lines.iter().any(|l| l.contains(p.as_str())));
+                self.said.lock().expect("lock").extend(lines.iter().map(String::as_str));
                 self.shared.lines.lock().expect("lock").extend(lines);
                 if hit && !self.faults.cut_answer {
                     return self.cut(&from, &out.to);
@@ -214,6 +233,10 @@ impl Pump {
             } else {
                 if self.cut.load(Ordering::Relaxed) {
                     return self.cut(&from, &out.to);
+                }
+                let muted = self.shared.muted.lock().expect("lock").clone();
+                if muted.is_some_and(|m| self.said.lock().expect("lock").contains(&m)) {
+                    continue;
                 }
                 if !self.faults.hide.is_empty() {
                     data = without(&data, self.faults.hide.as_bytes());

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::common::maildir::{deliver, make_folder, move_file, set_flags};
 use crate::common::process::wait_for;
 use crate::common::*;
 use crate::world::*;
@@ -16,7 +17,7 @@ fn every_change_crosses(w: &World) {
     wait_for("the arrival", SOON, || (w.local("INBOX").len() == 11).then_some(()));
     imap.select("INBOX");
     let uids: Vec<u32> = w.remote("INBOX").iter().map(|m| m.uid).collect();
-    imap.store("INBOX", &uids[..2], "+", &["\\Flagged"]);
+    imap.store("INBOX", &uids[..2], "+FLAGS", &["\\Flagged"]);
     w.wait_same();
     imap.move_to("INBOX", &uids[2..4], "Work");
     wait_for("the move", SOON, || (w.local("Work").len() == 7).then_some(()));
@@ -88,10 +89,9 @@ fn push_is_quick_and_a_young_file_is_not_waited_for() {
         let begun = Instant::now();
         let mut letter = w.mint.letter(200 + i);
         // a file that is as young as its name
-        letter.date = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap()
-            .as_secs() as i64;
+        letter.date =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+                as i64;
         deliver(&w.mk.folder("INBOX"), &letter);
         wait_for("the upload", SOON, || (imap.count("INBOX") as usize == 11 + i).then_some(()));
         up.push(begun.elapsed());

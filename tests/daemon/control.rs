@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::common::maildir::deliver;
 use crate::common::process::wait_for;
 use crate::common::*;
 use crate::world::*;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -55,9 +55,9 @@ impl World {
     /// Waits until both sides hold the same.
     #[track_caller]
     pub fn wait_same(&self) {
-        let end = std::time::Instant::now() + SOON;
+        let end = Instant::now() + SOON;
         while !differences(&self.server, self.mk.maildir()).is_empty() {
-            if std::time::Instant::now() > end {
+            if Instant::now() > end {
                 assert_same(&self.server, self.mk.maildir());
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -65,7 +65,13 @@ impl World {
     }
 
     pub fn local(&self, folder: &str) -> Vec<LocalMessage> {
-        read_folder(&self.mk.folder(folder))
+        let dir = self.mk.folder(folder);
+        // what is not there yet is empty
+        if dir.join("cur").is_dir() && dir.join("new").is_dir() {
+            read_folder(&dir)
+        } else {
+            Vec::new()
+        }
     }
 
     pub fn remote(&self, folder: &str) -> Vec<RemoteMessage> {
@@ -104,7 +110,7 @@ impl Daemon {
     /// SIGTERM. It has to end by itself, well, and in time.
     #[track_caller]
     pub fn stop(mut self) -> Outcome {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         self.signal(Signal::TERM);
         let running = self.running.take().expect("running");
         let done = running.wait(Duration::from_secs(600)).expect(0);
@@ -122,6 +128,20 @@ pub fn live(mk: &Mailkeep) -> Option<(Value, Value)> {
     let said = ask(mk, br#"{"do":"status"}"#)?;
     let all: Value = serde_json::from_slice(&said).ok()?;
     Some((all["accounts"]["test"].clone(), all))
+}
+
+/// Waits until there was no pass for this time; how many there were.
+#[track_caller]
+pub fn settle(mk: &Mailkeep, quiet: Duration) -> u64 {
+    let passes = || live(mk).and_then(|l| l.0["passes"].as_u64());
+    let mut last = (passes(), Instant::now());
+    wait_for("an end of its passes", SOON, || {
+        let now = passes();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        last.0.filter(|_| last.1.elapsed() >= quiet)
+    })
 }
 
 /// Waits until the account is in this state.

@@ -1,0 +1,424 @@
+//! What was retrieved, to the Maildir and the ledger: durable in `tmp`, `staged`, renamed, directory
+//! synced, `delivered`; in this order. A message whose bytes are known under another UIDL is not
+//! delivered again. Killed anywhere, the next pass goes on from what the ledger says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::pass::{Pass, body_of};
+use super::protocol::Number;
+use super::{MessageSink, recognise::Listed};
+use crate::account::SharedLedger;
+use crate::error::{Error, Result};
+use crate::executor::pipeline::{Delivery, Landed, make_durable};
+use crate::ledger::{Action, JournalEntry, Side, Tx};
+use crate::maildir::{self, Durability};
+use crate::model::{
+    BaseName, ContentHash, FileName, Flags, FolderId, FolderName, Identity, Place, Row, RowId,
+    State, Subdir, UidlId, UidlRow, UidlState,
+};
+use crate::progress::Progress;
+
+/// One message on its way.
+pub struct Job {
+    /// As listed.
+    pub listed: Listed,
+    /// Its name here.
+    pub base: BaseName,
+    /// Where it goes.
+    pub target: Arc<Target>,
+}
+
+/// The folder that mail is delivered to.
+pub struct Target {
+    /// Its number.
+    pub folder: FolderId,
+    /// Its name.
+    pub name: FolderName,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The time of delivery, which is the mtime: POP3 tells no other one.
+    pub now: i64,
+}
+
+impl Delivery for Job {
+    fn dir(&self) -> &Path {
+        &self.target.dir
+    }
+    fn base(&self) -> &BaseName {
+        &self.base
+    }
+    fn date(&self) -> i64 {
+        self.target.now
+    }
+}
+
+/// A message that was here before, and may be one that is fetched.
+#[derive(Debug, Clone)]
+pub struct Before {
+    /// Its row, if it has one.
+    pub row: Option<Row>,
+    /// Where its file is; `None`: it was deleted here.
+    pub at: Option<(FolderId, PathBuf, Place)>,
+    /// What it is recognised by.
+    pub identity: Identity,
+}
+
+/// What became of messages, shared with the thread that commits.
+#[derive(Default)]
+pub struct Done {
+    /// By the number in this session.
+    pub delivered: BTreeMap<Number, UidlId>,
+    /// Known UIDLs that a listed message is.
+    pub taken: BTreeSet<UidlId>,
+    /// Files that were put into the folder.
+    pub places: Vec<Place>,
+    /// Messages that are new here.
+    pub new: u64,
+}
+
+/// What the committing thread works with.
+pub struct Committer {
+    /// The ledger.
+    pub ledger: SharedLedger,
+    /// How writing becomes durable.
+    pub durability: Arc<Durability>,
+    /// The epoch of the UIDLs.
+    pub epoch: u32,
+    /// What was here before, in a first session; each is taken once.
+    pub before: Vec<Before>,
+    /// What became of it.
+    pub done: Arc<Mutex<Done>>,
+}
+
+impl Committer {
+    /// Takes one batch through all steps.
+    pub fn commit(&mut self, batch: Vec<Landed<Job>>) -> Result<()> {
+        let Some(target) = batch.first().map(|l| l.job.target.clone()) else { return Ok(()) };
+        make_durable(&batch, &self.durability)?;
+        // the names in `tmp` as well: `staged` says that the file is there
+        maildir::sync_dirs(&[target.dir.join("tmp")])?;
+        let mut fresh: Vec<(Landed<Job>, UidlRow)> = Vec::new();
+        let mut same: Vec<Landed<Job>> = Vec::new();
+        for landed in batch {
+            if self.is_known(&landed)? {
+                same.push(landed);
+            } else {
+                let row = self.staged(&landed)?;
+                fresh.push((landed, row));
+            }
+        }
+        self.ledger.with(|l| {
+            l.write(|tx| {
+                for (_, row) in &mut fresh {
+                    row.generation = next_generation(tx, row)?;
+                    row.id = tx.insert_uidl(row)?;
+                }
+                Ok(())
+            })
+        })?;
+        for landed in &same {
+            maildir::discard(&target.dir, &landed.staged)?;
+        }
+        let places: Vec<Place> = fresh.iter().map(|(l, _)| place_of(&l.job.base)).collect();
+        for ((landed, _), place) in fresh.iter().zip(&places) {
+            maildir::publish(&target.dir, &landed.staged, place)?;
+        }
+        maildir::sync_dirs(&[target.dir.join(Subdir::New.as_str())])?;
+        self.ledger.with(|l| {
+            l.write(|tx| {
+                for ((landed, row), place) in fresh.iter_mut().zip(&places) {
+                    let digest = &landed.staged.digest;
+                    let identity = Identity {
+                        content: Some(digest.content),
+                        reader: Some(digest.reader),
+                        fingerprint: digest.fingerprint.clone(),
+                        wire_size: digest.wire_size,
+                        internal_date: target.now,
+                        server_id: None,
+                    };
+                    delivered(tx, row, &target.name, place, identity, "new on the server")?;
+                }
+                Ok(())
+            })
+        })?;
+        if let Ok(mut done) = self.done.lock() {
+            for (landed, row) in &fresh {
+                done.delivered.insert(landed.job.listed.number, row.id);
+                done.taken.insert(row.id);
+            }
+            done.new += places.len() as u64;
+            done.places.extend(places);
+        }
+        Ok(())
+    }
+
+    fn staged(&self, landed: &Landed<Job>) -> Result<UidlRow> {
+        let (job, digest) = (&landed.job, &landed.staged.digest);
+        Ok(UidlRow {
+            id: UidlId(0),
+            epoch: self.epoch,
+            uidl: job.listed.uidl.clone(),
+            generation: 1,
+            size: job.listed.size,
+            state: UidlState::Staged,
+            row: None,
+            folder: job.target.folder,
+            base: Some(job.base.clone()),
+            content: Some(digest.content),
+            fingerprint: digest.fingerprint.clone(),
+            first_seen: job.target.now,
+            delivered_at: job.target.now,
+        })
+    }
+
+    /// Whether its bytes are those of a message that we know and that no listed message is yet. It
+    /// then has this UIDL from now on.
+    fn is_known(&mut self, landed: &Landed<Job>) -> Result<bool> {
+        let content = landed.staged.digest.content;
+        let listed = landed.job.listed.clone();
+        let rows = self.ledger.with(|l| l.uidls_by_content(self.epoch, &content))?;
+        let taken = |id: &UidlId| self.done.lock().is_ok_and(|d| d.taken.contains(id));
+        // one that we deleted there is the same only if it comes back under its own UIDL
+        let fits = |r: &UidlRow| {
+            !taken(&r.id)
+                && r.state != UidlState::Staged
+                && (r.state != UidlState::Deleted || (r.uidl == listed.uidl && r.uidl.is_some()))
+        };
+        if let Some(mut row) = rows.into_iter().find(fits) {
+            self.ledger.with(|l| l.write(|tx| rename(tx, &mut row, &listed)))?;
+            self.take(listed.number, row.id);
+            return Ok(true);
+        }
+        let Some(i) = self.find_before(landed)? else { return Ok(false) };
+        let before = self.before.swap_remove(i);
+        let (epoch, target) = (self.epoch, &landed.job.target);
+        let id = self
+            .ledger
+            .with(|l| l.write(|tx| adopt(tx, epoch, &listed, &before, target, Some(content))))?;
+        self.take(listed.number, id);
+        Ok(true)
+    }
+
+    fn take(&self, number: Number, id: UidlId) {
+        if let Ok(mut done) = self.done.lock() {
+            done.delivered.insert(number, id);
+            done.taken.insert(id);
+        }
+    }
+
+    /// The message that was here before and has these bytes; or these but for the header, to which
+    /// other programs add lines, and the Message-ID and Date.
+    fn find_before(&self, landed: &Landed<Job>) -> Result<Option<usize>> {
+        let digest = &landed.staged.digest;
+        let exact = self.before.iter().position(|b| b.identity.content == Some(digest.content));
+        if exact.is_some() || !digest.fingerprint.is_complete() {
+            return Ok(exact);
+        }
+        let mut body = None;
+        for (i, b) in self.before.iter().enumerate() {
+            if b.identity.fingerprint != digest.fingerprint {
+                continue;
+            }
+            let Some((.., dir, place)) = &b.at else { continue };
+            let mine = match &body {
+                Some(hash) => *hash,
+                None => body_of(&landed.staged.path(&landed.job.target.dir))?,
+            };
+            body = Some(mine);
+            match body_of(&maildir::place_path(dir, place)) {
+                Ok(theirs) if theirs == mine => return Ok(Some(i)),
+                Ok(_) => {}
+                Err(e) if e.kind == crate::Kind::Raced => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// In `new/`, without letters: nobody has seen it.
+pub fn place_of(base: &BaseName) -> Place {
+    Place { sub: Subdir::New, file: FileName::bare(base.clone()) }
+}
+
+fn next_generation(tx: &Tx<'_>, row: &UidlRow) -> Result<u32> {
+    let Some(uidl) = &row.uidl else { return Ok(1) };
+    let known = tx.uidls_named(row.epoch, uidl)?;
+    Ok(known.iter().map(|r| r.generation).max().unwrap_or(0) + 1)
+}
+
+/// A staged message is at its place.
+pub fn delivered(
+    tx: &mut Tx<'_>,
+    uidl: &mut UidlRow,
+    folder: &FolderName,
+    place: &Place,
+    identity: Identity,
+    why: &str,
+) -> Result<()> {
+    let mut e = JournalEntry::new(uidl.delivered_at, Action::Download, Side::Here, why)
+        .in_folder(uidl.folder, folder);
+    e.message_id = identity.fingerprint.message_id.to_string();
+    e.base = Some(place.file.base.clone());
+    let row = row_of(uidl, Some(place), identity);
+    uidl.row = Some(tx.insert_row(&row)?);
+    uidl.state = UidlState::Delivered;
+    tx.update_uidl(uidl)?;
+    tx.journal(&e)
+}
+
+fn row_of(uidl: &UidlRow, place: Option<&Place>, identity: Identity) -> Row {
+    Row {
+        id: RowId(0),
+        folder: uidl.folder,
+        state: if place.is_some() { State::Synced } else { State::Absent },
+        uid: uidl.id.uid(),
+        gone: None,
+        place: place.cloned(),
+        agreed: Flags::default(),
+        remote: Flags::default(),
+        local: place.map(super::local::flags_of).unwrap_or_default(),
+        identity,
+        exact: true,
+        copy_of: None,
+        keeps: false,
+    }
+}
+
+/// A known message has another UIDL, size or state than before: it is on the server.
+pub fn rename(tx: &mut Tx<'_>, uidl: &mut UidlRow, listed: &Listed) -> Result<()> {
+    if uidl.uidl != listed.uidl {
+        uidl.uidl.clone_from(&listed.uidl);
+        uidl.generation = next_generation(tx, uidl)?;
+    }
+    uidl.size = listed.size;
+    uidl.state = UidlState::Delivered;
+    if let Some(id) = uidl.row
+        && let Some(mut row) = tx.row(id)?
+    {
+        // it may have been kept for gone
+        if row.state == State::Kept {
+            row.state = State::Synced;
+        }
+        row.uid = uidl.id.uid();
+        row.gone = None;
+        tx.update_row(&row)?;
+    } else if uidl.row.is_none() {
+        let identity = Identity {
+            content: uidl.content,
+            fingerprint: uidl.fingerprint.clone(),
+            ..Identity::default()
+        };
+        uidl.row = Some(tx.insert_row(&row_of(uidl, None, identity))?);
+    }
+    tx.update_uidl(uidl)
+}
+
+/// What was here before is a message of this server.
+pub fn adopt(
+    tx: &mut Tx<'_>,
+    epoch: u32,
+    listed: &Listed,
+    before: &Before,
+    target: &Target,
+    content: Option<ContentHash>,
+) -> Result<UidlId> {
+    let known = match &before.row {
+        Some(row) => tx.uidl_of_row(row.id)?,
+        None => None,
+    };
+    let folder = before.at.as_ref().map_or(target.folder, |(folder, ..)| *folder);
+    let mut uidl = UidlRow {
+        id: known.as_ref().map_or(UidlId(0), |k| k.id),
+        epoch,
+        uidl: listed.uidl.clone(),
+        generation: 1,
+        size: listed.size,
+        state: UidlState::Delivered,
+        row: before.row.as_ref().map(|r| r.id),
+        folder,
+        base: before.at.as_ref().map(|(.., place)| place.file.base.clone()),
+        content: content.or_else(|| known.as_ref().and_then(|k| k.content)),
+        fingerprint: before.identity.fingerprint.clone(),
+        first_seen: known.as_ref().map_or(target.now, |k| k.first_seen),
+        delivered_at: known.as_ref().map_or(target.now, |k| k.delivered_at),
+    };
+    uidl.generation = next_generation(tx, &uidl)?;
+    if known.is_none() {
+        uidl.id = tx.insert_uidl(&uidl)?;
+    }
+    match &before.row {
+        Some(row) => {
+            let place = before.at.as_ref().map(|(.., place)| place.clone());
+            let mut row = row.clone();
+            row.state = if place.is_some() { State::Synced } else { State::Absent };
+            row.uid = uidl.id.uid();
+            row.gone = None;
+            tx.update_row(&row)?;
+        }
+        None => {
+            let place = before.at.as_ref().map(|(.., place)| place);
+            let mut row = row_of(&uidl, place, before.identity.clone());
+            row.exact = content == before.identity.content;
+            uidl.row = Some(tx.insert_row(&row)?);
+        }
+    }
+    tx.update_uidl(&uidl)?;
+    let mut e = JournalEntry::new(target.now, Action::Adopt, Side::Here, "it was here already");
+    if folder == target.folder {
+        e = e.in_folder(folder, &target.name);
+    }
+    e.message_id = before.identity.fingerprint.message_id.to_string();
+    e.base = uidl.base.clone();
+    tx.journal(&e)?;
+    Ok(uidl.id)
+}
+
+/// Gives what is retrieved to the pipeline.
+pub struct Sink<'a, 'p> {
+    pipe: &'a mut crate::executor::pipeline::Pipeline<Job>,
+    jobs: BTreeMap<Number, Job>,
+    progress: &'p Progress,
+    /// What could not be had.
+    pub failed: Vec<(Number, Error)>,
+}
+
+impl<'a, 'p> Sink<'a, 'p> {
+    /// For these.
+    pub fn new(
+        pipe: &'a mut crate::executor::pipeline::Pipeline<Job>,
+        jobs: BTreeMap<Number, Job>,
+        p: &Pass<'p>,
+    ) -> Self {
+        Self { pipe, jobs, progress: p.progress, failed: Vec::new() }
+    }
+}
+
+impl MessageSink for Sink<'_, '_> {
+    async fn begin(&mut self, number: Number) -> Result<()> {
+        let job = self.jobs.remove(&number).ok_or_else(|| {
+            Error::account(crate::Kind::Protocol, format!("message {number} came unasked"))
+        })?;
+        let size = job.listed.size;
+        self.pipe.begin(job, size);
+        Ok(())
+    }
+
+    async fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        self.pipe.data(bytes).await
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        let bytes = self.pipe.end().await?;
+        self.progress.message(bytes);
+        Ok(())
+    }
+
+    async fn failed(&mut self, number: Number, error: Error) -> Result<()> {
+        self.pipe.abort().await?;
+        self.failed.push((number, error));
+        Ok(())
+    }
+}

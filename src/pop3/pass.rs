@@ -1,0 +1,776 @@
+//! One pass over a POP3 account: the Maildir is looked at beside the login; STAT, UIDL and LIST;
+//! what is new is retrieved and made durable; then what is due is deleted there, and QUIT. If
+//! anything retrieved is not durable, the session is closed without QUIT.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::deliver::{
+    Before, Committer, Done, Job, Sink, Target, adopt, delivered, place_of, rename,
+};
+use super::protocol::Number;
+use super::recognise::{self, Freeze, Known, Listed, Settled, Stray};
+use super::{Capabilities, Quit, Session, Wanted, local, remove};
+use crate::account::{Guard, Namer, PassOptions, PassReport, SharedLedger};
+use crate::config::{Account, Pop3};
+use crate::error::{Error, Kind, Result, Scope};
+use crate::executor::pipeline::Pipeline;
+use crate::ledger::{Action, FolderRecord, JournalEntry, Ledger, Mailbox, Side, Tx, path_for};
+use crate::maildir::{self, Durability, Maildir, NamesDigest, marker};
+use crate::model::{
+    BaseName, ContentHash, Fingerprint, FolderId, FolderName, Gone, Identity, Place, State, UidlId,
+    UidlRow, UidlState,
+};
+use crate::progress::Progress;
+
+/// Sessions of one pass: one more where a message broke the first, which then comes last.
+const SESSIONS: usize = 2;
+
+/// What a pass begins with: locked, and Maildir and ledger belong together.
+pub struct Start<'a> {
+    /// What is fetched, and how.
+    pub account: &'a Account,
+    /// What was asked for.
+    pub options: &'a PassOptions,
+    /// Tells a person how far it is.
+    pub progress: &'a Progress,
+    /// The local side.
+    pub maildir: Maildir,
+    /// The ledger.
+    pub ledger: &'a SharedLedger,
+    /// The generation in ledger and root marker.
+    pub guard: Guard,
+    /// How writing becomes durable; opened before the first write.
+    pub durability: Arc<Durability>,
+    /// Draws names.
+    pub namer: Namer,
+    /// Unix time in seconds.
+    pub now: i64,
+    /// The ledger is new to this Maildir.
+    pub first_pass: bool,
+}
+
+/// A folder of the Maildir.
+pub struct Spot {
+    /// The ledger's record.
+    pub rec: FolderRecord,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The digest of its names.
+    pub names: Option<NamesDigest>,
+}
+
+/// A pass under way.
+pub struct Pass<'a> {
+    /// What is fetched, and how.
+    pub account: &'a Account,
+    /// `[accounts.NAME.pop3]`.
+    pub pop3: Pop3,
+    /// Whether nothing is done but said.
+    pub dry_run: bool,
+    /// Tells a person how far it is.
+    pub progress: &'a Progress,
+    /// The local side.
+    pub maildir: Maildir,
+    /// The ledger.
+    pub ledger: SharedLedger,
+    /// Every folder by its number.
+    pub folders: BTreeMap<FolderId, Spot>,
+    /// What is known of the mailbox.
+    pub mailbox: Mailbox,
+    /// Unix time in seconds.
+    pub now: i64,
+    /// What happened.
+    pub report: PassReport,
+    guard: Guard,
+    durability: Arc<Durability>,
+    namer: Namer,
+    /// Nothing of this epoch is known yet: what is here may be the server's.
+    first: bool,
+}
+
+impl Pass<'_> {
+    /// Changes the ledger, after the generation was raised.
+    pub fn write<T>(&mut self, f: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+        self.guard.open(&self.ledger)?;
+        let guard = &mut self.guard;
+        self.ledger.with(|l| {
+            l.write(|tx| {
+                guard.close(tx)?;
+                f(tx)
+            })
+        })
+    }
+
+    /// The number of a folder, which gets a record if it has none.
+    pub fn folder(&mut self, name: &FolderName) -> Result<FolderId> {
+        if let Some((id, _)) = self.folders.iter().find(|(_, s)| s.rec.name == *name) {
+            return Ok(*id);
+        }
+        let mut rec = FolderRecord::new(name.clone());
+        rec.on_disk = true;
+        rec.id = self.write(|tx| tx.insert_folder(&rec))?;
+        let spot = Spot::new(rec, self.maildir.dir(name));
+        let id = spot.rec.id;
+        self.folders.insert(id, spot);
+        Ok(id)
+    }
+
+    /// Where a file is.
+    pub fn path(&self, folder: FolderId, place: &Place) -> Option<PathBuf> {
+        self.folders.get(&folder).map(|s| maildir::place_path(&s.dir, place))
+    }
+
+    fn note(&mut self, e: Error) {
+        tracing::warn!("{}: {e}", self.account.name);
+        if !self.report.errors.contains(&e) {
+            self.report.errors.push(e);
+        }
+    }
+}
+
+/// Runs it. `log_in` gives a session, `moved` says that the server is another one than before, and
+/// `settle` notes that in the ledger.
+pub async fn run(
+    start: Start<'_>,
+    moved: bool,
+    settle: impl FnOnce(&SharedLedger, &mut Guard) -> Result<()>,
+) -> Result<PassReport> {
+    let Start { account, ledger, maildir, mut guard, .. } = start;
+    let scanning = local::Scanning::start(maildir.clone());
+    let mut session = super::log_in(account).await?;
+    if moved {
+        settle(ledger, &mut guard)?;
+    }
+    let mut mailbox = ledger.with(|l| l.mailbox())?;
+    if moved || mailbox.epoch == 0 {
+        // what UIDLs said before was said by another server
+        mailbox.epoch += 1;
+        ledger.with(|l| l.write(|tx| tx.set_mailbox(&mailbox)))?;
+    }
+    let (folders, known) = ledger.with(|l| Ok((l.folders()?, l.count_uidls(mailbox.epoch)?)))?;
+    let folders = folders.into_iter().map(|(id, rec)| {
+        let dir = maildir.dir(&rec.name);
+        (id, Spot::new(rec, dir))
+    });
+    let mut p = Pass {
+        account,
+        pop3: account.pop3.clone().ok_or_else(|| {
+            Error::account(Kind::Internal, "a POP3 account without a [pop3] section")
+        })?,
+        dry_run: start.options.dry_run,
+        progress: start.progress,
+        folders: folders.collect(),
+        ledger: ledger.clone(),
+        mailbox,
+        now: start.now,
+        report: PassReport::default(),
+        guard,
+        durability: start.durability,
+        namer: start.namer,
+        first: known == 0 || start.first_pass,
+        maildir,
+    };
+    let scans = scanning.finish()?;
+    let all = p.first || p.ledger.with(|l| Ok(!l.uidls_staged()?.is_empty()))?;
+    let mut extras = local::observe(&mut p, scans, all).await?;
+    recover(&mut p, &mut extras)?;
+    let strays = if p.first { strays(&mut p, extras)? } else { Vec::new() };
+    let mut last: BTreeSet<Listed> = BTreeSet::new();
+    for n in 1.. {
+        let failed = last.len();
+        match one_session(&mut p, session, &strays, &mut last).await {
+            Ok(()) => break,
+            // what broke the session comes last in the next one, so that it does not block the rest
+            Err(e) if n < SESSIONS && last.len() > failed && e.kind == Kind::Protocol => {
+                p.note(Error { scope: Scope::Message, ..e });
+                session = super::log_in(account).await?;
+            }
+            Err(e) => {
+                let noted = local::finish(&mut p);
+                return Err(noted.err().unwrap_or(e));
+            }
+        }
+    }
+    if p.dry_run {
+        return Ok(p.report);
+    }
+    local::finish(&mut p)?;
+    let failed = p.report.errors.iter().any(|e| e.scope >= Scope::Folder);
+    if start.first_pass && !failed {
+        let now = p.now;
+        p.ledger.with(|l| {
+            let mut meta = l.meta()?;
+            meta.created = Some(now);
+            l.write(|tx| tx.set_meta(&meta))
+        })?;
+    }
+    Ok(p.report)
+}
+
+async fn one_session(
+    p: &mut Pass<'_>,
+    mut session: Session,
+    strays: &[Before],
+    last: &mut BTreeSet<Listed>,
+) -> Result<()> {
+    let seen = session.mailbox().await?;
+    let (listed, mut frozen) = recognise::listing(seen.stat.messages, &seen.uidls, &seen.sizes);
+    let known = known(p, &listed, strays)?;
+    let first = recognise::first(&listed, &known);
+    if first.all_new {
+        frozen.insert(Freeze::AllNew);
+    }
+    let headers = headers(&mut session, &first.ask).await?;
+    let mut settled = recognise::settle(&listed, &known, &first, &headers);
+    let by_number: BTreeMap<Number, &Listed> = listed.iter().map(|l| (l.number, l)).collect();
+    if p.dry_run {
+        remove::describe(p, &settled, &known, &by_number, &frozen)?;
+        session.leave().await;
+        return Ok(());
+    }
+    let mut taken = Done::default();
+    note_known(p, &known, &settled, &by_number, &mut taken)?;
+    let strays_left = adopt_all(p, strays, &settled, &by_number, &mut taken)?;
+    // what broke the session before comes last
+    settled.fetch.sort_by_key(|n| by_number.get(n).is_some_and(|l| is_last(last, l)));
+    let done = fetch(p, &mut session, &settled, &by_number, strays_left, taken, last).await;
+    let done = match done {
+        Ok(done) => done,
+        Err(e) => {
+            // not all of what was retrieved is durable, or nobody knows: nothing is deleted
+            session.close().await;
+            return Err(e);
+        }
+    };
+    let short = frozen.contains(&Freeze::Short);
+    vanished(p, &known, &done, short)?;
+    let capabilities = session.caps().clone();
+    let fetched: BTreeSet<Number> = settled.fetch.iter().copied().collect();
+    let there = remove::There { listed: &listed, done: &done.delivered, fetched: &fetched };
+    let marked = remove::due(p, &mut session, &there, &frozen).await?;
+    end(p, session, marked).await?;
+    remember(p, &listed, &frozen, &capabilities)
+}
+
+/// Ends the session. Only its +OK says that what was marked is deleted.
+async fn end(
+    p: &mut Pass<'_>,
+    session: Session,
+    marked: Vec<(UidlId, remove::Cause)>,
+) -> Result<()> {
+    if marked.is_empty() {
+        session.leave().await;
+        return Ok(());
+    }
+    match session.quit().await {
+        Quit::Done => {
+            crate::steps::moment(|| "quit".into());
+            remove::deleted(p, &marked)
+        }
+        Quit::Refused(e) | Quit::Unknown(e) => {
+            p.report.notes.push(format!(
+                "{} messages may or may not be deleted on the server; the next listing tells: {e}",
+                marked.len()
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// What the listing is compared with.
+fn known(p: &Pass<'_>, listed: &[Listed], strays: &[Before]) -> Result<Known> {
+    let epoch = p.mailbox.epoch;
+    p.ledger.with(|l| {
+        let there = l.uidls_on_server(epoch)?;
+        let mut rows: BTreeMap<UidlId, UidlRow> = there.into_iter().map(|r| (r.id, r)).collect();
+        let named: BTreeSet<Box<[u8]>> = rows.values().filter_map(|r| r.uidl.clone()).collect();
+        let mut times: BTreeMap<&[u8], u32> = BTreeMap::new();
+        for uidl in listed.iter().filter_map(|l| l.uidl.as_deref()) {
+            *times.entry(uidl).or_default() += 1;
+        }
+        let mut new = false;
+        for (uidl, n) in times {
+            if n > 1 || !named.contains(uidl) {
+                let found = l.uidls_named(epoch, uidl)?;
+                new |= found.is_empty();
+                rows.extend(found.into_iter().map(|r| (r.id, r)));
+            }
+        }
+        new |= listed.iter().any(|l| l.uidl.is_none());
+        // what went may be there under another name
+        let gone = if new { l.uidls_gone(epoch, None)? } else { Vec::new() };
+        let strays = strays.iter().map(|b| Stray { fingerprint: b.identity.fingerprint.clone() });
+        Ok(Known {
+            rows,
+            gone: gone.into_iter().map(|r| (r.id, r)).collect(),
+            strays: strays.collect(),
+        })
+    })
+}
+
+/// Message-ID and Date of these.
+async fn headers(
+    session: &mut Session,
+    ask: &BTreeSet<Number>,
+) -> Result<BTreeMap<Number, Fingerprint>> {
+    let mut out = BTreeMap::new();
+    let caps = session.caps();
+    if ask.is_empty() || (caps.known && !caps.top) {
+        return Ok(out);
+    }
+    let numbers: Vec<Number> = ask.iter().copied().collect();
+    session
+        .top(&numbers, &mut |number, header| {
+            if let Ok(header) = header {
+                out.insert(number, Fingerprint::from_header(header));
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(out)
+}
+
+/// Notes what is known by another name, of another size, or was taken for gone.
+fn note_known(
+    p: &mut Pass<'_>,
+    known: &Known,
+    settled: &Settled,
+    by_number: &BTreeMap<Number, &Listed>,
+    done: &mut Done,
+) -> Result<()> {
+    let mut changed: Vec<(UidlRow, Listed)> = Vec::new();
+    let mut windowed = false;
+    for (number, id) in settled.known.iter().chain(&settled.renamed) {
+        done.delivered.insert(*number, *id);
+        done.taken.insert(*id);
+        let row = known.rows.get(id).or_else(|| known.gone.get(id));
+        let (Some(row), Some(listed)) = (row, by_number.get(number)) else { continue };
+        // one that was not listed for a while: the server shows a part only
+        windowed |= row.state == UidlState::Gone && row.uidl == listed.uidl && row.uidl.is_some();
+        let same = row.uidl == listed.uidl
+            && (row.size == listed.size || listed.size == 0)
+            && row.state != UidlState::Gone;
+        if !same {
+            changed.push((row.clone(), (*listed).clone()));
+        }
+    }
+    if windowed {
+        p.mailbox.windowed = true;
+    }
+    if changed.is_empty() {
+        return Ok(());
+    }
+    p.write(|tx| {
+        // names may be exchanged: all go before any comes
+        for (row, listed) in &changed {
+            if row.uidl != listed.uidl {
+                tx.update_uidl(&UidlRow { uidl: None, ..row.clone() })?;
+            }
+        }
+        changed.iter_mut().try_for_each(|(row, listed)| rename(tx, row, listed))
+    })
+}
+
+/// Notes what was here already. What is left may still be what is fetched.
+fn adopt_all(
+    p: &mut Pass<'_>,
+    strays: &[Before],
+    settled: &Settled,
+    by_number: &BTreeMap<Number, &Listed>,
+    done: &mut Done,
+) -> Result<Vec<Before>> {
+    let mut left: BTreeMap<usize, &Before> = strays.iter().enumerate().collect();
+    let mut pairs = Vec::new();
+    for (number, i) in &settled.adopted {
+        if let (Some(before), Some(listed)) = (left.remove(i), by_number.get(number)) {
+            pairs.push((*number, before, *listed));
+        }
+    }
+    if !pairs.is_empty() {
+        let target = target(p)?;
+        let epoch = p.mailbox.epoch;
+        let ids = p.write(|tx| {
+            let one = |(_, before, listed): &(Number, &Before, &Listed)| {
+                adopt(tx, epoch, listed, before, &target, None)
+            };
+            pairs.iter().map(one).collect::<Result<Vec<_>>>()
+        })?;
+        for ((number, ..), id) in pairs.iter().zip(ids) {
+            done.delivered.insert(*number, id);
+            done.taken.insert(id);
+        }
+        p.report.notes.push(format!("{} messages were here already", pairs.len()));
+    }
+    Ok(left.into_values().cloned().collect())
+}
+
+fn target(p: &mut Pass<'_>) -> Result<Arc<Target>> {
+    let name = p.pop3.folder.clone();
+    if !p.folders.values().any(|s| s.rec.name == name && s.names.is_some()) {
+        p.guard.open(&p.ledger)?;
+        p.maildir.create_folder(&name)?;
+    }
+    let folder = p.folder(&name)?;
+    Ok(Arc::new(Target { folder, dir: p.maildir.dir(&name), name, now: p.now }))
+}
+
+fn is_last(last: &BTreeSet<Listed>, l: &Listed) -> bool {
+    last.iter().any(|x| x.uidl == l.uidl && x.size == l.size)
+}
+
+async fn fetch(
+    p: &mut Pass<'_>,
+    session: &mut Session,
+    settled: &Settled,
+    by_number: &BTreeMap<Number, &Listed>,
+    before: Vec<Before>,
+    taken: Done,
+    last: &mut BTreeSet<Listed>,
+) -> Result<Done> {
+    if settled.fetch.is_empty() {
+        return Ok(taken);
+    }
+    p.guard.open(&p.ledger)?;
+    let target = target(p)?;
+    let folder = target.folder;
+    p.write(|_| Ok(()))?;
+    let mut jobs = BTreeMap::new();
+    let mut wanted = Vec::new();
+    for number in &settled.fetch {
+        let Some(listed) = by_number.get(number) else { continue };
+        wanted.push(Wanted { number: *number, size: Some(listed.size).filter(|s| *s > 0) });
+        let base = p.namer.next(p.now);
+        let listed = (*listed).clone();
+        jobs.insert(*number, Job { listed, base, target: target.clone() });
+    }
+    p.progress.begin(wanted.len() as u64);
+    p.progress.folder(&target.name);
+    let done = Arc::new(Mutex::new(taken));
+    let mut committer = Committer {
+        ledger: p.ledger.clone(),
+        durability: p.durability.clone(),
+        epoch: p.mailbox.epoch,
+        before,
+        done: done.clone(),
+    };
+    let mut pipe = Pipeline::start(move |batch| committer.commit(batch));
+    let mut sink = Sink::new(&mut pipe, jobs, p);
+    let fetched = session.retr(&wanted, &mut sink).await;
+    let failed = std::mem::take(&mut sink.failed);
+    drop(sink);
+    let stored = pipe.finish();
+    let done = done.lock().map(|mut d| std::mem::take(&mut *d)).unwrap_or_default();
+    p.report.new += done.new;
+    if let Some(spot) = p.folders.get_mut(&folder) {
+        done.places.iter().for_each(|place| spot.add(place));
+    }
+    for (number, e) in failed {
+        if let Some(listed) = by_number.get(&number) {
+            last.insert((*listed).clone());
+        }
+        if fetched.is_ok() {
+            p.note(Error { scope: Scope::Message, ..e }.at(format_args!("message {number}")));
+        }
+    }
+    // an error of the disk explains one of the network, not the other way round
+    stored?;
+    fetched?;
+    Ok(done)
+}
+
+/// What the server had and does not list any more. A listing that is not whole, or of a server that
+/// shows a part only, says nothing of that.
+fn vanished(p: &mut Pass<'_>, known: &Known, done: &Done, short: bool) -> Result<()> {
+    if short || p.mailbox.windowed {
+        return Ok(());
+    }
+    let left: Vec<&UidlRow> = known
+        .rows
+        .values()
+        .filter(|r| r.state.on_server() && !done.taken.contains(&r.id))
+        .collect();
+    let epoch_rows = if p.first { local::earlier(p)? } else { Vec::new() };
+    let names: BTreeMap<FolderId, FolderName> =
+        p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect();
+    let now = p.now;
+    if left.is_empty() && epoch_rows.is_empty() {
+        return Ok(());
+    }
+    let kept = p.write(|tx| {
+        let mut kept = 0;
+        for uidl in left {
+            let ours = uidl.state == UidlState::DelePending;
+            let mut uidl = uidl.clone();
+            uidl.state = if ours { UidlState::Deleted } else { UidlState::Gone };
+            let why = if ours { "deleted by an earlier session" } else { "gone from the server" };
+            kept += u64::from(!ours);
+            gone_there(tx, &mut uidl, &names, now, ours.then_some(false), why)?;
+        }
+        for row in epoch_rows.iter().filter(|r| r.gone == Some(Gone::Epoch)) {
+            let Some(mut row) = tx.row(row.id)?.filter(|r| r.gone == Some(Gone::Epoch)) else {
+                continue;
+            };
+            if row.place.is_some() {
+                row.state = State::Kept;
+                row.gone = None;
+                row.uid = None;
+                tx.update_row(&row)?;
+            } else {
+                if let Some(mut uidl) = tx.uidl_of_row(row.id)? {
+                    uidl.row = None;
+                    tx.update_uidl(&uidl)?;
+                }
+                tx.delete_row(row.id)?;
+            }
+        }
+        Ok(kept)
+    })?;
+    p.report.kept += kept;
+    Ok(())
+}
+
+/// The server has it no more: its file is kept, and what has none is forgotten but for its UIDL.
+/// `ours`: we deleted it, and whether the brake counts that.
+pub fn gone_there(
+    tx: &mut Tx<'_>,
+    uidl: &mut UidlRow,
+    names: &BTreeMap<FolderId, FolderName>,
+    now: i64,
+    ours: Option<bool>,
+    why: &str,
+) -> Result<()> {
+    let action = if ours.is_some() { Action::ExpungeThere } else { Action::Keep };
+    let mut e = JournalEntry::new(now, action, Side::There, why);
+    e.counted = false;
+    e.message_id = uidl.fingerprint.message_id.to_string();
+    if let Some(name) = names.get(&uidl.folder) {
+        e = e.in_folder(uidl.folder, name);
+        e.counted = ours == Some(true);
+    }
+    e.uid = uidl.id.uid();
+    e.base.clone_from(&uidl.base);
+    let row = match uidl.row {
+        Some(id) => tx.row(id)?,
+        None => None,
+    };
+    match row {
+        Some(mut row) if row.place.is_some() => {
+            row.state = State::Kept;
+            row.uid = None;
+            row.gone = None;
+            tx.update_row(&row)?;
+        }
+        Some(row) => {
+            tx.delete_row(row.id)?;
+            uidl.row = None;
+        }
+        None => uidl.row = None,
+    }
+    tx.update_uidl(uidl)?;
+    tx.journal(&e)
+}
+
+fn remember(
+    p: &mut Pass<'_>,
+    listed: &[Listed],
+    frozen: &BTreeSet<Freeze>,
+    caps: &Capabilities,
+) -> Result<()> {
+    p.mailbox.on_server = listed.len() as u64;
+    p.mailbox.login_delay = caps.login_delay.as_ref().map_or(0, |d| d.seconds);
+    p.mailbox.frozen = frozen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if !frozen.is_empty() {
+        p.report.notes.push(format!("nothing is deleted on the server: {}", p.mailbox.frozen));
+    }
+    let mailbox = p.mailbox.clone();
+    p.ledger.with(|l| l.write(|tx| tx.set_mailbox(&mailbox)))
+}
+
+/// Goes on with what a crash left between `tmp` and its place: found in any folder, or still in
+/// `tmp`; what is nowhere is forgotten, and so fetched again.
+fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
+    if p.dry_run {
+        return Ok(());
+    }
+    let staged = p.ledger.with(|l| l.uidls_staged())?;
+    for uidl in staged {
+        let Some(base) = uidl.base.clone() else { continue };
+        let mut at = None;
+        if let Some(i) = extras.iter().position(|(_, place)| place.file.base == base)
+            && let Some((folder, place)) = extras.get(i).cloned()
+            && let Some(path) = p.path(folder, &place)
+            && let Some(identity) = is_whole(&path, &uidl)?
+        {
+            extras.swap_remove(i);
+            at = Some((folder, place, identity));
+        }
+        if at.is_none()
+            && let Some(spot) = p.folders.get(&uidl.folder)
+        {
+            let place = place_of(&base);
+            let from = spot.dir.join("tmp").join(place.file.to_os_string());
+            if let Some(identity) = is_whole(&from, &uidl)? {
+                let dir = spot.dir.clone();
+                p.guard.open(&p.ledger)?;
+                maildir::deliver::publish_from(&from, &dir, &place)?;
+                at = Some((uidl.folder, place, identity));
+            }
+        }
+        let found = at.is_some();
+        let dirs: Vec<PathBuf> = at
+            .iter()
+            .filter_map(|(folder, place, _)| {
+                p.folders.get(folder).map(|s| s.dir.join(place.sub.as_str()))
+            })
+            .collect();
+        // whoever renamed it was killed before its directory was synced
+        maildir::sync_dirs(&dirs)?;
+        if let Some((folder, place, identity)) = at {
+            let name = p.folders.get(&folder).map(|s| s.rec.name.clone());
+            if let Some(spot) = p.folders.get_mut(&folder)
+                && place == place_of(&base)
+                && spot.names.is_none_or(|_| false)
+            {
+                spot.add(&place);
+            }
+            let mut uidl = uidl.clone();
+            uidl.folder = folder;
+            let name = name.unwrap_or_else(FolderName::inbox);
+            p.write(|tx| delivered(tx, &mut uidl, &name, &place, identity, "new on the server"))?;
+            p.report.new += 1;
+        }
+        if !found {
+            p.write(|tx| tx.delete_uidl(uidl.id))?;
+        }
+    }
+    // what was not staged is fetched again; another account may be at work in the same folder
+    let alone = marker::read(&p.account.maildir)?
+        .is_none_or(|m| m.lines.keys().all(|name| *name == p.account.name));
+    if alone && p.folders.values().any(|s| s.rec.name == p.pop3.folder && s.names.is_some()) {
+        p.maildir.clear_tmp(&p.pop3.folder)?;
+    }
+    Ok(())
+}
+
+/// What the file is, if it has the bytes that were staged.
+fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
+    match maildir::identify(path) {
+        Ok(found) if Some(found.digest.content) == uidl.content => Ok(Some(Identity {
+            content: Some(found.digest.content),
+            reader: Some(found.digest.reader),
+            fingerprint: found.digest.fingerprint,
+            wire_size: found.digest.wire_size,
+            internal_date: found.mtime,
+            server_id: None,
+        })),
+        Ok(_) => Ok(None),
+        Err(e) if e.kind == Kind::Raced => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What was here before the first session: rows of an earlier server, and files without a row,
+/// but for those that another account's ledger knows.
+fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>> {
+    let mut out = Vec::new();
+    for row in local::earlier(p)? {
+        let at = row.place.as_ref().and_then(|place| {
+            p.folders.get(&row.folder).map(|s| (row.folder, s.dir.clone(), place.clone()))
+        });
+        out.push(Before { identity: row.identity.clone(), row: Some(row), at });
+    }
+    let Some(others) = others(p)? else { return Ok(out) };
+    for (folder, place) in extras {
+        let Some(spot) = p.folders.get(&folder) else { continue };
+        if others.theirs.contains(&(spot.rec.name.clone(), place.file.base.clone()))
+            || (others.unread && place.file.base.is_ours())
+        {
+            continue;
+        }
+        let found = match maildir::identify(&maildir::place_path(&spot.dir, &place)) {
+            Ok(found) => found,
+            Err(e) if e.kind == Kind::Raced => continue,
+            Err(e) => {
+                p.note(e);
+                continue;
+            }
+        };
+        let identity = Identity {
+            content: Some(found.digest.content),
+            reader: Some(found.digest.reader),
+            fingerprint: found.digest.fingerprint,
+            wire_size: found.digest.wire_size,
+            internal_date: found.mtime,
+            server_id: None,
+        };
+        out.push(Before { row: None, at: Some((folder, spot.dir.clone(), place)), identity });
+    }
+    Ok(out)
+}
+
+/// Files of the other accounts of this Maildir.
+struct Others {
+    theirs: BTreeSet<(FolderName, BaseName)>,
+    /// The ledger of one of them could not be read: any file with a name of ours may be its.
+    unread: bool,
+}
+
+fn others(p: &Pass<'_>) -> Result<Option<Others>> {
+    let mut out = Others { theirs: BTreeSet::new(), unread: false };
+    let names = marker::read(&p.account.maildir)?.unwrap_or_default().lines;
+    let state = p.ledger.with(|l| Ok(l.path().parent().map(Path::to_owned)))?;
+    for name in names.keys().filter(|n| **n != p.account.name) {
+        let ledger = state.as_ref().map(|dir| Ledger::open_readonly(&path_for(dir, name)));
+        let Some(Ok(Some(ledger))) = ledger else {
+            out.unread = true;
+            continue;
+        };
+        for (id, rec) in ledger.folders()? {
+            ledger.for_each_local(id, |_, place| {
+                out.theirs.insert((rec.name.clone(), place.file.base.clone()));
+                Ok(())
+            })?;
+        }
+    }
+    Ok(Some(out))
+}
+
+/// A hash of a file's bytes behind its header, CRLF as LF: what programs that add header lines
+/// leave alone.
+pub fn body_of(path: &Path) -> Result<ContentHash> {
+    let (mut file, _) = maildir::open_message(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    let (mut in_header, mut line_empty, mut cr) = (true, true, false);
+    let mut out = Vec::with_capacity(buffer.len() + 1);
+    loop {
+        let n = file.read(&mut buffer).map_err(|e| Error::io(Scope::Message, "read", path, &e))?;
+        out.clear();
+        for b in buffer.get(..n).unwrap_or_default() {
+            if in_header {
+                match b {
+                    b'\n' if line_empty => in_header = false,
+                    b'\n' => line_empty = true,
+                    b'\r' => {}
+                    _ => line_empty = false,
+                }
+                continue;
+            }
+            if std::mem::take(&mut cr) && *b != b'\n' {
+                out.push(b'\r');
+            }
+            if *b == b'\r' {
+                cr = true;
+            } else {
+                out.push(*b);
+            }
+        }
+        hasher.update(&out);
+        if n == 0 {
+            return Ok(ContentHash(*hasher.finalize().as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Which listed message is which that we know. Pure. A UIDL is believed while nothing contradicts
+//! it; where it is missing, doubled, of another size or all are new at once (a provider's
+//! migration), headers are asked for, and what they do not settle is fetched and compared by its
+//! bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::protocol::{Number, Uidls};
+use crate::model::{Fingerprint, UidlId, UidlRow, UidlState};
+
+/// One message of this session's listing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its number, of this session only.
+    pub number: Number,
+    /// Its UIDL, if it has one that can be used.
+    pub uidl: Option<Box<[u8]>>,
+    /// Its size as LIST says, in bytes; 0: not known.
+    pub size: u64,
+}
+
+/// Why nothing may be deleted on the server in this session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Freeze {
+    /// UIDL or LIST and STAT disagree.
+    Short,
+    /// The server has no UIDL.
+    NoUidl,
+    /// Different messages have the same UIDL.
+    Twice,
+    /// All UIDLs are new at once.
+    AllNew,
+}
+
+impl fmt::Display for Freeze {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Short => "its listing does not agree with its own count",
+            Self::NoUidl => {
+                "the server gives no UIDL: messages are recognised by their headers and bytes only"
+            }
+            Self::Twice => "different messages have the same UIDL",
+            Self::AllNew => "all UIDLs are new at once",
+        })
+    }
+}
+
+/// Joins UIDL and LIST. Messages that only one of the two lists are left to the next session.
+pub fn listing(
+    messages: u32,
+    uidls: &Uidls,
+    sizes: &[(Number, u64)],
+) -> (Vec<Listed>, BTreeSet<Freeze>) {
+    let mut freeze = BTreeSet::new();
+    let by_number: BTreeMap<Number, u64> = sizes.iter().copied().collect();
+    let listed: Vec<Listed> = match uidls {
+        Uidls::Known(known) => {
+            if known.len() != sizes.len() {
+                freeze.insert(Freeze::Short);
+            }
+            known
+                .iter()
+                .map(|(number, uidl)| Listed {
+                    number: *number,
+                    uidl: uidl.as_ref().map(|u| u.as_bytes().into()),
+                    size: by_number.get(number).copied().unwrap_or(0),
+                })
+                .collect()
+        }
+        Uidls::Unsupported(_) => {
+            freeze.insert(Freeze::NoUidl);
+            let one = |(number, size): &(Number, u64)| Listed {
+                number: *number,
+                uidl: None,
+                size: *size,
+            };
+            sizes.iter().map(one).collect()
+        }
+    };
+    // what arrived between STAT and the listings makes them longer, and is no contradiction
+    if (listed.len() as u64) < u64::from(messages) || (sizes.len() as u64) < u64::from(messages) {
+        freeze.insert(Freeze::Short);
+    }
+    let mut seen = BTreeSet::new();
+    if listed.iter().filter_map(|l| l.uidl.as_ref()).any(|u| !seen.insert(u)) {
+        freeze.insert(Freeze::Twice);
+    }
+    (listed, freeze)
+}
+
+/// What was here before there were UIDLs of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Message-ID and Date.
+    pub fingerprint: Fingerprint,
+}
+
+/// What a session's listing is compared with.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// What the server has, as far as is known, and every generation of a UIDL that is listed.
+    pub rows: BTreeMap<UidlId, UidlRow>,
+    /// What went without our doing.
+    pub gone: BTreeMap<UidlId, UidlRow>,
+    /// Messages here that no UIDL belongs to; empty unless this is the first session.
+    pub strays: Vec<Stray>,
+}
+
+/// What can be said by UIDL and size alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct First {
+    /// Sure.
+    pub known: BTreeMap<Number, UidlId>,
+    /// It is one of these or a new one.
+    pub doubts: BTreeMap<Number, BTreeSet<UidlId>>,
+    /// Not known by its UIDL.
+    pub new: BTreeSet<Number>,
+    /// Whose headers are to be asked for.
+    pub ask: BTreeSet<Number>,
+    /// Nothing that the server had is known by its UIDL any more.
+    pub all_new: bool,
+}
+
+/// Compares by UIDL and size.
+pub fn first(listed: &[Listed], known: &Known) -> First {
+    let mut out = First::default();
+    let mut named: BTreeMap<&[u8], Vec<&UidlRow>> = BTreeMap::new();
+    let mut nameless = BTreeSet::new();
+    for row in known.rows.values() {
+        match &row.uidl {
+            Some(uidl) => named.entry(uidl).or_default().push(row),
+            None if row.state.on_server() => {
+                nameless.insert(row.id);
+            }
+            None => {}
+        }
+    }
+    let mut times: BTreeMap<&[u8], u32> = BTreeMap::new();
+    for l in listed {
+        if let Some(uidl) = &l.uidl {
+            *times.entry(uidl).or_default() += 1;
+        }
+    }
+    for l in listed {
+        let Some(uidl) = &l.uidl else {
+            out.doubts.insert(l.number, nameless.clone());
+            continue;
+        };
+        let rows = named.get(&**uidl).map(Vec::as_slice).unwrap_or_default();
+        let latest = rows.iter().max_by_key(|r| r.generation);
+        // one that we deleted and that is there again is another message
+        let there: BTreeSet<UidlId> =
+            rows.iter().filter(|r| r.state != UidlState::Deleted).map(|r| r.id).collect();
+        let twice = times.get(&**uidl).is_some_and(|n| *n > 1) || there.len() > 1;
+        match latest {
+            Some(_) if twice && !there.is_empty() => {
+                out.doubts.insert(l.number, there);
+            }
+            Some(row) if row.state != UidlState::Deleted => {
+                if row.size == l.size || row.size == 0 || l.size == 0 {
+                    out.known.insert(l.number, row.id);
+                } else {
+                    out.doubts.insert(l.number, there);
+                }
+            }
+            _ => {
+                out.new.insert(l.number);
+            }
+        }
+    }
+    let matched: BTreeSet<UidlId> = out.known.values().copied().collect();
+    let left: Vec<&UidlRow> = lost(known, &matched).collect();
+    out.all_new = matched.is_empty() && out.doubts.is_empty() && !left.is_empty() && {
+        let reusable = left.iter().any(|r| r.uidl.is_some());
+        reusable && !out.new.is_empty()
+    };
+    let sizes: BTreeSet<u64> = left.iter().map(|r| r.size).collect();
+    out.ask.extend(out.doubts.iter().filter(|(_, among)| !among.is_empty()).map(|(n, _)| *n));
+    for l in listed.iter().filter(|l| out.new.contains(&l.number)) {
+        if out.all_new || !known.strays.is_empty() || sizes.contains(&l.size) {
+            out.ask.insert(l.number);
+        }
+    }
+    if !known.strays.is_empty() {
+        out.ask.extend(out.doubts.keys());
+    }
+    out
+}
+
+/// What the listing came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Known ones.
+    pub known: BTreeMap<Number, UidlId>,
+    /// Known ones that had another UIDL, or none, before.
+    pub renamed: BTreeMap<Number, UidlId>,
+    /// New ones that are here already, by their place among the strays.
+    pub adopted: BTreeMap<Number, usize>,
+    /// What is to be fetched, in order.
+    pub fetch: Vec<Number>,
+}
+
+/// Settles what headers can settle. What is left is fetched.
+pub fn settle(
+    listed: &[Listed],
+    known: &Known,
+    first: &First,
+    headers: &BTreeMap<Number, Fingerprint>,
+) -> Settled {
+    let mut out = Settled { known: first.known.clone(), ..Settled::default() };
+    let sizes: BTreeMap<Number, u64> = listed.iter().map(|l| (l.number, l.size)).collect();
+    let asked = |numbers: &mut dyn Iterator<Item = Number>| -> Vec<Asked<'_>> {
+        numbers
+            .filter_map(|number| {
+                let fingerprint = headers.get(&number).filter(|f| f.is_complete())?;
+                Some(Asked { number, size: sizes.get(&number).copied()?, fingerprint })
+            })
+            .collect()
+    };
+    // doubts first, among their own; the same choice is one question
+    let mut groups: BTreeMap<&BTreeSet<UidlId>, Vec<Number>> = BTreeMap::new();
+    for (number, among) in &first.doubts {
+        groups.entry(among).or_default().push(*number);
+    }
+    for (among, numbers) in groups {
+        let rows: Vec<_> = among.iter().filter_map(|id| known.rows.get(id)).collect();
+        let candidates: Vec<Candidate<'_, UidlId>> = rows.iter().map(|r| candidate(r)).collect();
+        let by_size = numbers.len() > 1 || among.len() > 1;
+        let found = pair(&asked(&mut numbers.into_iter()), &candidates, by_size);
+        out.known.extend(found);
+    }
+    let matched: BTreeSet<UidlId> = out.known.values().copied().collect();
+    let candidates: Vec<Candidate<'_, UidlId>> = lost(known, &matched).map(candidate).collect();
+    let open = |out: &Settled| -> Vec<Number> {
+        let taken = |n: &Number| {
+            out.known.contains_key(n) || out.renamed.contains_key(n) || out.adopted.contains_key(n)
+        };
+        listed.iter().map(|l| l.number).filter(|n| !taken(n)).collect()
+    };
+    out.renamed = pair(&asked(&mut open(&out).into_iter()), &candidates, true);
+    if first.all_new {
+        let taken: BTreeSet<UidlId> = out.renamed.values().copied().collect();
+        let rest: Vec<_> = candidates.into_iter().filter(|c| !taken.contains(&c.key)).collect();
+        let found = pair(&asked(&mut open(&out).into_iter()), &rest, false);
+        out.renamed.extend(found);
+    }
+    let strays: Vec<Candidate<'_, usize>> = known
+        .strays
+        .iter()
+        .enumerate()
+        .map(|(key, s)| Candidate { key, size: 0, fingerprint: &s.fingerprint })
+        .collect();
+    out.adopted = pair(&asked(&mut open(&out).into_iter()), &strays, false);
+    out.fetch = open(&out);
+    out
+}
+
+/// What was on the server and is not matched.
+fn lost<'a>(known: &'a Known, matched: &'a BTreeSet<UidlId>) -> impl Iterator<Item = &'a UidlRow> {
+    let there = known.rows.values().filter(|r| r.state.on_server() || r.state == UidlState::Gone);
+    there
+        .chain(known.gone.values().filter(|r| !known.rows.contains_key(&r.id)))
+        .filter(move |r| !matched.contains(&r.id))
+}
+
+struct Asked<'a> {
+    number: Number,
+    size: u64,
+    fingerprint: &'a Fingerprint,
+}
+
+struct Candidate<'a, K> {
+    key: K,
+    size: u64,
+    fingerprint: &'a Fingerprint,
+}
+
+fn candidate(row: &UidlRow) -> Candidate<'_, UidlId> {
+    Candidate { key: row.id, size: row.size, fingerprint: &row.fingerprint }
+}
+
+/// Joins what stands once on each side.
+fn pair<K: Copy>(
+    asked: &[Asked<'_>],
+    candidates: &[Candidate<'_, K>],
+    by_size: bool,
+) -> BTreeMap<Number, K> {
+    let size = |s: u64| if by_size { s } else { 0 };
+    let mut sides: BTreeMap<(&Fingerprint, u64), (Vec<Number>, Vec<K>)> = BTreeMap::new();
+    for a in asked {
+        sides.entry((a.fingerprint, size(a.size))).or_default().0.push(a.number);
+    }
+    for c in candidates.iter().filter(|c| c.fingerprint.is_complete()) {
+        sides.entry((c.fingerprint, size(c.size))).or_default().1.push(c.key);
+    }
+    sides
+        .into_values()
+        .filter_map(|(numbers, keys)| match (numbers.as_slice(), keys.as_slice()) {
+            ([number], [key]) => Some((*number, *key)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Recognition, by cases and at random.
+
+use super::*;
+use crate::model::{FolderId, RowId};
+use crate::pop3::protocol::Uidl;
+use proptest::prelude::*;
+
+fn fingerprint(n: u32) -> Fingerprint {
+    Fingerprint { message_id: format!("<{n}@x>").into(), date: "today".into() }
+}
+
+fn number(n: usize) -> Number {
+    Number::new(u32::try_from(n).unwrap()).unwrap()
+}
+
+/// Message `content` under this UIDL.
+fn row(id: u32, uidl: &str, content: u32, state: UidlState) -> UidlRow {
+    UidlRow {
+        id: UidlId(id),
+        epoch: 1,
+        uidl: (!uidl.is_empty()).then(|| uidl.as_bytes().into()),
+        generation: 1,
+        size: 1000 + u64::from(content),
+        state,
+        row: Some(RowId(i64::from(id))),
+        folder: FolderId(1),
+        base: None,
+        content: None,
+        fingerprint: fingerprint(content),
+        first_seen: 0,
+        delivered_at: 0,
+    }
+}
+
+fn known(rows: Vec<UidlRow>) -> Known {
+    Known { rows: rows.into_iter().map(|r| (r.id, r)).collect(), ..Known::default() }
+}
+
+/// A mailbox of these UIDLs and contents.
+fn mailbox(messages: &[(&str, u32)]) -> (Vec<Listed>, BTreeMap<Number, Fingerprint>) {
+    let listed = messages
+        .iter()
+        .enumerate()
+        .map(|(i, (uidl, content))| Listed {
+            number: number(i + 1),
+            uidl: (!uidl.is_empty()).then(|| uidl.as_bytes().into()),
+            size: 1000 + u64::from(*content),
+        })
+        .collect();
+    let headers = messages.iter().enumerate();
+    (listed, headers.map(|(i, (_, c))| (number(i + 1), fingerprint(*c))).collect())
+}
+
+fn told(messages: &[(&str, u32)], known: &Known) -> (First, Settled) {
+    let (listed, mut headers) = mailbox(messages);
+    let first = first(&listed, known);
+    headers.retain(|n, _| first.ask.contains(n));
+    let settled = settle(&listed, known, &first, &headers);
+    (first, settled)
+}
+
+fn ids(found: &BTreeMap<Number, UidlId>) -> Vec<(u32, u32)> {
+    found.iter().map(|(n, id)| (n.get(), id.0)).collect()
+}
+
+fn fetched(s: &Settled) -> Vec<u32> {
+    s.fetch.iter().map(|n| n.get()).collect()
+}
+
+const D: UidlState = UidlState::Delivered;
+
+#[test]
+fn nothing_is_asked_while_uidls_say_all() {
+    let k = known(vec![row(1, "a", 1, D), row(2, "b", 2, UidlState::DelePending)]);
+    let (first, s) = told(&[("a", 1), ("b", 2), ("c", 3)], &k);
+    assert_eq!(ids(&s.known), [(1, 1), (2, 2)]);
+    assert_eq!((fetched(&s), first.ask.len(), first.all_new), (vec![3], 0, false));
+}
+
+#[test]
+fn a_migration_is_recognised_by_headers() {
+    let k = known((1..=5).map(|n| row(n, &format!("old{n}"), n, D)).collect());
+    let (first, s) = told(&[("n3", 3), ("n4", 4), ("n9", 9), ("n1", 1)], &k);
+    assert!(first.all_new);
+    assert_eq!(ids(&s.renamed), [(1, 3), (2, 4), (4, 1)]);
+    assert_eq!(fetched(&s), [3]);
+}
+
+#[test]
+fn a_mailbox_that_was_empty_in_between_is_recognised_too() {
+    let mut k = known(vec![]);
+    let gone = (1..=2).map(|n| row(n, &format!("old{n}"), n, UidlState::Gone));
+    k.gone = gone.map(|r| (r.id, r)).collect();
+    let (_, s) = told(&[("n1", 1), ("n2", 2), ("n3", 3)], &k);
+    assert_eq!((ids(&s.renamed), fetched(&s)), (vec![(1, 1), (2, 2)], vec![3]));
+}
+
+#[test]
+fn equal_uidls_are_told_apart_by_their_headers() {
+    let k = known(vec![row(1, "a", 1, D), UidlRow { generation: 2, ..row(2, "a", 2, D) }]);
+    let (first, s) = told(&[("a", 2), ("a", 3), ("a", 1)], &k);
+    assert_eq!(first.ask.len(), 3);
+    assert_eq!((ids(&s.known), fetched(&s)), (vec![(1, 2), (3, 1)], vec![2]));
+}
+
+#[test]
+fn a_uidl_of_another_size_is_looked_at() {
+    let k = known(vec![row(1, "a", 1, D), row(2, "b", 2, D)]);
+    let (first, s) = told(&[("a", 7), ("b", 2)], &k);
+    assert_eq!(first.ask.len(), 1);
+    assert_eq!((ids(&s.known), fetched(&s)), (vec![(2, 2)], vec![1]));
+    // the server counts otherwise now
+    let mut k = k;
+    k.rows.get_mut(&UidlId(1)).unwrap().size = 5;
+    let (_, s) = told(&[("a", 1), ("b", 2)], &k);
+    assert_eq!((ids(&s.known), fetched(&s)), (vec![(1, 1), (2, 2)], vec![]));
+}
+
+#[test]
+fn what_we_deleted_and_is_there_again_is_another_message() {
+    let k = known(vec![row(1, "a", 1, UidlState::Deleted)]);
+    assert_eq!(fetched(&told(&[("a", 1)], &k).1), [1]);
+    // and what went without our doing is the same
+    let k = known(vec![row(1, "a", 1, UidlState::Gone)]);
+    assert_eq!(ids(&told(&[("a", 1)], &k).1.known), [(1, 1)]);
+}
+
+#[test]
+fn without_uidl_headers_decide_and_what_looks_alike_is_fetched() {
+    let k = known(vec![row(1, "", 1, D), row(2, "", 2, D), row(3, "", 2, D)]);
+    let (_, s) = told(&[("", 1), ("", 2), ("", 2), ("", 4)], &k);
+    assert_eq!((ids(&s.known), fetched(&s)), (vec![(1, 1)], vec![2, 3, 4]));
+}
+
+#[test]
+fn strays_are_adopted_where_both_sides_have_one() {
+    let mut k = known(vec![]);
+    k.strays = [1, 2, 2, 5].map(|n| Stray { fingerprint: fingerprint(n) }).to_vec();
+    let (_, s) = told(&[("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 4)], &k);
+    let adopted: Vec<_> = s.adopted.iter().map(|(n, i)| (n.get(), *i)).collect();
+    assert_eq!((adopted, fetched(&s)), (vec![(1, 0)], vec![2, 3, 4, 5]));
+}
+
+#[test]
+fn listings_that_contradict_each_other_freeze() {
+    let uidl = |u: &[u8]| Uidl::new(u);
+    let all = Uidls::Known(vec![(number(1), uidl(b"a")), (number(2), uidl(b"b"))]);
+    let sizes = [(number(1), 10), (number(2), 20)];
+    assert!(listing(2, &all, &sizes).1.is_empty());
+    assert_eq!(listing(1, &all, &sizes).1, BTreeSet::new(), "one arrived meanwhile");
+    assert_eq!(listing(3, &all, &sizes).1, BTreeSet::from([Freeze::Short]));
+    assert_eq!(listing(2, &all, &sizes[..1]).1, BTreeSet::from([Freeze::Short]));
+    let twice = Uidls::Known(vec![(number(1), uidl(b"a")), (number(2), uidl(b"a"))]);
+    assert_eq!(listing(2, &twice, &sizes).1, BTreeSet::from([Freeze::Twice]));
+    let none = Uidls::Unsupported("no".into());
+    let (listed, freeze) = listing(2, &none, &sizes);
+    assert_eq!((listed.len(), freeze), (2, BTreeSet::from([Freeze::NoUidl])));
+}
+
+proptest! {
+    /// Whatever the server calls its messages, none is taken for another one, and none that is
+    /// known by its header and alone in that is fetched again after a migration.
+    #[test]
+    fn no_message_is_taken_for_another(
+        before in prop::collection::vec((0u32..6, 0u32..12), 0..12),
+        now in prop::collection::vec((0u32..6, 0u32..12), 0..12),
+        migrated: bool)
+    {
+        let uidl = |n: u32, new: bool| if n == 0 { String::new() } else if new && migrated {
+            format!("new{n}")
+        } else {
+            format!("u{n}")
+        };
+        let mut generations: BTreeMap<String, u32> = BTreeMap::new();
+        let rows: Vec<UidlRow> = (1..).zip(&before).map(|(id, (u, c))| {
+            let name = uidl(*u, false);
+            let generation = generations.entry(name.clone()).or_default();
+            *generation += 1;
+            UidlRow { generation: *generation, ..row(id, &name, *c, D) }
+        }).collect();
+        let content: BTreeMap<UidlId, u32> =
+            rows.iter().zip(&before).map(|(r, (_, c))| (r.id, *c)).collect();
+        let k = known(rows);
+        let names: Vec<(String, u32)> = now.iter().map(|(u, c)| (uidl(*u, true), *c)).collect();
+        let messages: Vec<(&str, u32)> = names.iter().map(|(u, c)| (u.as_str(), *c)).collect();
+        let (_, s) = told(&messages, &k);
+        let mut used = BTreeSet::new();
+        for (n, id) in s.known.iter().chain(&s.renamed) {
+            let (_, c) = messages[n.get() as usize - 1];
+            prop_assert_eq!(c, content[id]);
+            prop_assert!(used.insert(*id), "{:?} stands for two messages", id);
+        }
+        prop_assert_eq!(s.fetch.len() + used.len(), messages.len());
+    }
+}

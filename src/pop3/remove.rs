@@ -1,0 +1,383 @@
+//! What is deleted on the server: `dele_pending` is committed before DELE, and a message that this
+//! session did not retrieve must show by its header that it is the one that we have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::pass::{Pass, gone_there};
+use super::protocol::Number;
+use super::recognise::{Freeze, Known, Listed, Settled};
+use super::retention::{self, Retention, Rules, Standing, Why};
+use super::{MessageSink, Session, Wanted};
+use crate::error::{Error, Result};
+use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side};
+use crate::model::identity::Digester;
+use crate::model::{
+    ContentHash, Fingerprint, FolderId, FolderName, RowId, State, UidlId, UidlRow, UidlState,
+};
+use crate::policy::decide::Verdict;
+
+/// The brake looks back so many seconds.
+const WINDOW: i64 = 24 * 3600;
+
+/// Why a message is deleted, and whether the brake counts it.
+pub type Cause = (Why, bool);
+
+/// What the server has, and what of it this session retrieved.
+pub struct There<'a> {
+    /// The listing.
+    pub listed: &'a [Listed],
+    /// Those that are durable here, or were once.
+    pub done: &'a BTreeMap<Number, UidlId>,
+    /// Those that were retrieved just now.
+    pub fetched: &'a BTreeSet<Number>,
+}
+
+/// Marks what is due. What was marked waits for QUIT.
+pub async fn due(
+    p: &mut Pass<'_>,
+    session: &mut Session,
+    there: &There<'_>,
+    frozen: &BTreeSet<Freeze>,
+) -> Result<Vec<(UidlId, Cause)>> {
+    let (uidls, retention) = decide(p, there)?;
+    holds(p, &uidls, &retention)?;
+    p.mailbox.due = retention.delete.len() as u64;
+    p.mailbox.next_due = retention.next_due;
+    undo_pending(p, &uidls, &retention)?;
+    if !frozen.is_empty() || p.account.policy.read_only {
+        if !retention.delete.is_empty() && p.account.policy.read_only {
+            p.report.notes.push(format!(
+                "{} messages are due for deletion on the server, and wait: read_only = true",
+                retention.delete.len()
+            ));
+        }
+        return Ok(Vec::new());
+    }
+    let numbers: BTreeMap<UidlId, Number> = there.done.iter().map(|(n, id)| (*id, *n)).collect();
+    let wanted: BTreeMap<Number, (UidlRow, Cause)> = retention
+        .delete
+        .iter()
+        .filter_map(|(id, cause)| Some((*numbers.get(id)?, (uidls.get(id)?.clone(), *cause))))
+        .collect();
+    let sure = check(p, session, wanted, there).await?;
+    if sure.is_empty() {
+        return Ok(Vec::new());
+    }
+    p.write(|tx| {
+        for (row, _) in sure.values() {
+            let pending = UidlRow { state: UidlState::DelePending, ..row.clone() };
+            if pending != *row {
+                tx.update_uidl(&pending)?;
+            }
+        }
+        Ok(())
+    })?;
+    let order: Vec<Number> = sure.keys().copied().collect();
+    let answers = session.dele(&order).await?;
+    crate::steps::moment(|| "dele".into());
+    let mut marked = Vec::new();
+    let mut refused = Vec::new();
+    for ((_, (row, cause)), answer) in sure.into_iter().zip(answers) {
+        match answer {
+            Ok(()) => marked.push((row.id, cause)),
+            Err(e) => {
+                p.report.notes.push(e.to_string());
+                refused.push(UidlRow { state: UidlState::Delivered, ..row });
+            }
+        }
+    }
+    if !refused.is_empty() {
+        p.write(|tx| refused.iter().try_for_each(|r| tx.update_uidl(r)))?;
+    }
+    Ok(marked)
+}
+
+/// The server said that they are deleted.
+pub fn deleted(p: &mut Pass<'_>, marked: &[(UidlId, Cause)]) -> Result<()> {
+    let names = names(p);
+    let now = p.now;
+    p.write(|tx| {
+        for (id, (why, counted)) in marked {
+            let Some(mut uidl) = tx.uidl(*id)? else { continue };
+            uidl.state = UidlState::Deleted;
+            gone_there(tx, &mut uidl, &names, now, Some(*counted), why.as_str())?;
+        }
+        Ok(())
+    })?;
+    p.report.deleted += marked.len() as u64;
+    p.mailbox.due = p.mailbox.due.saturating_sub(marked.len() as u64);
+    Ok(())
+}
+
+fn names(p: &Pass<'_>) -> BTreeMap<FolderId, FolderName> {
+    p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect()
+}
+
+fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>, Retention)> {
+    let mut uidls = BTreeMap::new();
+    let mut all = Vec::new();
+    let since = p.now - WINDOW;
+    let standing = p.ledger.with(|l| {
+        for (number, id) in there.done {
+            let Some(uidl) = l.uidl(*id)? else { continue };
+            let row = match uidl.row {
+                Some(id) => l.row(id)?,
+                None => None,
+            };
+            all.push(retention::There {
+                number: *number,
+                id: *id,
+                row: uidl.row,
+                delivered_at: uidl.delivered_at,
+                removed: row.is_none_or(|r| r.state == State::Absent),
+                named: uidl.uidl.is_some(),
+            });
+            uidls.insert(*id, uidl);
+        }
+        let mut standing = Standing {
+            size: l.folder_sizes_at(since)?.values().sum(),
+            deleted: l
+                .deletions_since(since)?
+                .iter()
+                .filter(|(side, ..)| *side == Side::There)
+                .map(|(.., n)| n)
+                .sum(),
+            verdicts: BTreeMap::new(),
+        };
+        for hold in l.holds()? {
+            let verdict = match hold.state {
+                HoldState::Open => Verdict::Open,
+                HoldState::Approved => Verdict::Approved,
+                HoldState::Rejected => Verdict::Rejected,
+            };
+            standing.verdicts.extend(hold.items.iter().filter_map(|i| Some((i.row?, verdict))));
+        }
+        Ok(standing)
+    })?;
+    let others = (there.listed.len() as u64).saturating_sub(all.len() as u64);
+    let rules = Rules {
+        keep: p.pop3.keep,
+        keep_newest: p.pop3.keep_newest,
+        when_removed: p.pop3.delete_when_removed_locally,
+        brake: p.account.policy.brake,
+    };
+    let retention = retention::retain(&all, others, &rules, &standing, p.now);
+    Ok((uidls, retention))
+}
+
+/// A deletion that was begun and that the configuration does not ask for any more is taken back.
+fn undo_pending(
+    p: &mut Pass<'_>,
+    uidls: &BTreeMap<UidlId, UidlRow>,
+    retention: &Retention,
+) -> Result<()> {
+    let back: Vec<UidlRow> = uidls
+        .values()
+        .filter(|u| u.state == UidlState::DelePending && !retention.delete.contains_key(&u.id))
+        .map(|u| UidlRow { state: UidlState::Delivered, ..u.clone() })
+        .collect();
+    if back.is_empty() {
+        return Ok(());
+    }
+    p.write(|tx| back.iter().try_for_each(|r| tx.update_uidl(r)))
+}
+
+/// Those that are the messages that we have: retrieved just now, or of an equal header, or, where
+/// there is none to compare, of equal bytes.
+async fn check(
+    p: &mut Pass<'_>,
+    session: &mut Session,
+    wanted: BTreeMap<Number, (UidlRow, Cause)>,
+    there: &There<'_>,
+) -> Result<BTreeMap<Number, (UidlRow, Cause)>> {
+    let top = !session.caps().known || session.caps().top;
+    let (mut sure, mut rest) = (BTreeMap::new(), BTreeMap::new());
+    for (number, one) in wanted {
+        let retrieved = there.fetched.contains(&number);
+        if retrieved {
+            sure.insert(number, one)
+        } else {
+            rest.insert(number, one)
+        };
+    }
+    let ask: Vec<Number> = rest
+        .iter()
+        .filter(|(_, (row, _))| top && row.fingerprint.is_complete())
+        .map(|(n, _)| *n)
+        .collect();
+    let mut headers: BTreeMap<Number, Fingerprint> = BTreeMap::new();
+    if !ask.is_empty() {
+        session
+            .top(&ask, &mut |number, header| {
+                if let Ok(header) = header {
+                    headers.insert(number, Fingerprint::from_header(header));
+                }
+                Ok(())
+            })
+            .await?;
+    }
+    let mut other = 0;
+    let mut unread: BTreeMap<Number, (UidlRow, Cause)> = BTreeMap::new();
+    for (number, one) in rest {
+        match headers.get(&number) {
+            Some(found) if *found == one.0.fingerprint => {
+                sure.insert(number, one);
+            }
+            Some(_) => other += 1,
+            None if one.0.content.is_some() => {
+                unread.insert(number, one);
+            }
+            None => other += 1,
+        }
+    }
+    if !unread.is_empty() {
+        let sizes: BTreeMap<Number, u64> =
+            there.listed.iter().map(|l| (l.number, l.size)).collect();
+        let wanted: Vec<Wanted> = unread
+            .keys()
+            .map(|n| Wanted { number: *n, size: sizes.get(n).copied().filter(|s| *s > 0) })
+            .collect();
+        let mut hashes = Hashes::default();
+        session.retr(&wanted, &mut hashes).await?;
+        for (number, one) in unread {
+            if hashes.found.get(&number) == one.0.content.as_ref() {
+                sure.insert(number, one);
+            } else {
+                other += 1;
+            }
+        }
+    }
+    if other > 0 {
+        p.report.notes.push(format!(
+            "{other} messages on the server are not what their UIDLs stood for, and are not deleted"
+        ));
+    }
+    Ok(sure)
+}
+
+/// Hashes what is retrieved, and keeps nothing of it.
+#[derive(Default)]
+struct Hashes {
+    open: Option<(Number, Digester)>,
+    found: BTreeMap<Number, ContentHash>,
+}
+
+impl MessageSink for Hashes {
+    async fn begin(&mut self, number: Number) -> Result<()> {
+        self.open = Some((number, Digester::new()));
+        Ok(())
+    }
+    async fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some((_, digester)) = &mut self.open {
+            digester.update(bytes);
+        }
+        Ok(())
+    }
+    async fn end(&mut self) -> Result<()> {
+        if let Some((number, digester)) = self.open.take() {
+            self.found.insert(number, digester.finish().content);
+        }
+        Ok(())
+    }
+    async fn failed(&mut self, _: Number, _: Error) -> Result<()> {
+        self.open = None;
+        Ok(())
+    }
+}
+
+/// Writes into the ledger what is held now.
+fn holds(p: &mut Pass<'_>, uidls: &BTreeMap<UidlId, UidlRow>, retention: &Retention) -> Result<()> {
+    let mut items = Vec::new();
+    for id in retention.held.keys() {
+        let Some(uidl) = uidls.get(id) else { continue };
+        items.push(HoldItem {
+            row: uidl.row,
+            folder: uidl.folder,
+            base: uidl.base.clone(),
+            content: uidl.content,
+        });
+    }
+    p.report.held = items.len() as u64;
+    let existing = p.ledger.with(|l| l.holds())?;
+    let there: BTreeSet<RowId> = uidls.values().filter_map(|u| u.row).collect();
+    let stale: Vec<HoldId> = existing
+        .iter()
+        .filter(|h| match h.state {
+            HoldState::Open => items.is_empty(),
+            // the verdict stays while the server has any of it
+            _ => !h.items.iter().any(|i| i.row.is_some_and(|r| there.contains(&r))),
+        })
+        .map(|h| h.id)
+        .collect();
+    let same = existing.iter().any(|h| h.state == HoldState::Open && h.items == items);
+    if stale.is_empty() && (items.is_empty() || same) {
+        return Ok(());
+    }
+    let now = p.now;
+    p.write(|tx| {
+        for id in stale {
+            tx.delete_hold(id)?;
+        }
+        if items.is_empty() || same {
+            return Ok(());
+        }
+        let n = items.len();
+        let hold = Hold {
+            id: HoldId(0),
+            kind: HoldKind::Retention,
+            folder: None,
+            reason: format!(
+                "{n} messages: many would be deleted on the server within 24 hours, by keep_newest \
+                 or because they were removed here"
+            ),
+            next: "mailkeep approve or mailkeep reject, with the account and this number".into(),
+            state: HoldState::Open,
+            created: now,
+            items,
+        };
+        let id = tx.put_hold(&hold)?;
+        let why = format!("hold {}: {n} messages", id.0);
+        tx.journal(&JournalEntry::new(now, Action::Hold, Side::Here, why))
+    })
+}
+
+/// What a dry run says.
+pub fn describe(
+    p: &mut Pass<'_>,
+    settled: &Settled,
+    known: &Known,
+    by_number: &BTreeMap<Number, &Listed>,
+    frozen: &BTreeSet<Freeze>,
+) -> Result<()> {
+    let mut lines = Vec::new();
+    for number in &settled.fetch {
+        let size = by_number.get(number).map_or(0, |l| l.size);
+        lines.push(format!("fetch message {number} ({size} bytes) into {}", p.pop3.folder));
+    }
+    if !settled.adopted.is_empty() {
+        lines.push(format!("pair {} messages that are here already", settled.adopted.len()));
+    }
+    if !settled.renamed.is_empty() {
+        lines.push(format!("note the new UIDLs of {} messages", settled.renamed.len()));
+    }
+    let done: BTreeMap<Number, UidlId> =
+        settled.known.iter().chain(&settled.renamed).map(|(n, id)| (*n, *id)).collect();
+    let listed: Vec<Listed> = by_number.values().map(|l| (*l).clone()).collect();
+    let there = There { listed: &listed, done: &done, fetched: &BTreeSet::new() };
+    let (_, retention) = decide(p, &there)?;
+    for (id, (why, _)) in &retention.delete {
+        let Some(row) = known.rows.get(id).or_else(|| known.gone.get(id)) else { continue };
+        let message = match &*row.fingerprint.message_id {
+            "" => "a message without Message-ID",
+            m => m,
+        };
+        lines.push(format!("delete {message} on the server: {}", why.as_str()));
+    }
+    if !retention.held.is_empty() {
+        lines.push(format!("hold {} deletions on the server", retention.held.len()));
+    }
+    lines.extend(frozen.iter().map(|f| format!("delete nothing on the server: {f}")));
+    p.report.held = retention.held.len() as u64;
+    p.report.plan = lines;
+    Ok(())
+}
