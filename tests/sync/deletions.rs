@@ -348,3 +348,34 @@ fn a_folder_deleted_there() {
         }
     }
 }
+
+/// Dovecot goes on listing it for the sake of the folder below it, and refuses everything else.
+#[test]
+fn a_folder_deleted_there_with_one_below_it() {
+    for (mode, policy, left) in [
+        (Mode::Full, "mirror", None),
+        (Mode::Condstore, "keep", Some(3)),
+        (Mode::Plain, "mirror", None),
+    ] {
+        let mut world = World::new(Dovecot::in_mode(mode));
+        world.server.seed("Lists", &world.mint.letters(100..103));
+        world.mk.deletes(policy, "mirror");
+        world.mk.sync_ok();
+        world.server.imap().delete("Lists");
+        let first = world.uids("Work")[0];
+        world.server.imap().expunge("Work", &[first]);
+        for _ in 0..2 {
+            world.mk.sync_ok();
+            let here = world.mk.folder("Lists/cur").is_dir().then(|| world.local("Lists").len());
+            assert_eq!(here, left, "{mode:?}, under {policy}");
+            assert_eq!(world.local("Lists/rust").len(), 8);
+            let work = if policy == "mirror" { 11 } else { 12 };
+            assert_eq!(world.local("Work").len(), work, "it holds up no other folder");
+        }
+        // and whatever is put there makes it again
+        maildir::make_folder(&world.mk.folder("Lists"));
+        maildir::deliver(&world.mk.folder("Lists"), &world.mint.letter(200));
+        world.mk.sync_ok();
+        assert_eq!(world.remote("Lists").len(), 1, "{mode:?}");
+    }
+}
