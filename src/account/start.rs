@@ -355,6 +355,9 @@ fn same_server(account: &Account, ledger: &SharedLedger, guard: &mut Guard) -> R
                     f.messages = 0;
                     f.on_server = false;
                     f.wire = None;
+                    // rows may stand elsewhere now than where their files are
+                    f.digest = None;
+                    f.signature = None;
                     tx.update_folder(&f)?;
                 }
             }

@@ -1,6 +1,6 @@
 //! POP3: what is known of each message that the server ever listed, and of its mailbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
@@ -75,6 +75,20 @@ impl View {
     pub fn uidls_on_server(&self, epoch: u32) -> Result<Vec<UidlRow>> {
         self.run(|c| {
             all(c, select!("WHERE state <= 2 AND epoch = ?1 ORDER BY id"), [epoch], uidl_row)
+        })
+    }
+
+    /// Those of [`uidls_on_server`](Self::uidls_on_server) whose message is not here any more.
+    pub fn uidls_removed_here(&self, epoch: u32) -> Result<BTreeSet<UidlId>> {
+        self.run(|c| {
+            let removed = all(
+                c,
+                "SELECT u.id FROM uidls u LEFT JOIN messages m ON m.id = u.row \
+                 WHERE u.state <= 2 AND u.epoch = ?1 AND (m.id IS NULL OR m.state = 3)",
+                [epoch],
+                number,
+            )?;
+            Ok(removed.into_iter().collect())
         })
     }
 
@@ -231,7 +245,6 @@ impl Tx<'_> {
                        AND o.base <> x'')",
                 [],
             )?;
-            run(c, "UPDATE folders SET digest = x'', signature = x''", [])?;
             Ok(())
         })
     }
