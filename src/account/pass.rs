@@ -23,6 +23,9 @@ use crate::reconcile::{self, FileId, LocalFile, Presence, Trees};
 /// How often a pass observes again before it leaves the rest to the next one.
 const ROUNDS: usize = 6;
 
+/// Why a folder is closed that SELECT opens READ-ONLY.
+const READ_ONLY: &str = "the server opens this folder read-only";
+
 /// The ledger, shared with the thread that commits downloads.
 #[derive(Clone)]
 pub struct SharedLedger(Arc<Mutex<Ledger>>);
@@ -90,6 +93,8 @@ pub struct FolderState {
     pub permanent: Option<PermanentFlags>,
     /// Why it cannot be changed on the server.
     pub closed: Option<String>,
+    /// The server opened it read-only when it was last opened for writing.
+    pub read_only: bool,
     /// What the letters mean.
     pub keywords: KeywordMap,
     /// The keyword file was lost or contradicts the ledger: letters mean nothing in this pass.
@@ -142,6 +147,7 @@ impl FolderState {
             status: None,
             permanent: None,
             closed: None,
+            read_only: false,
             keywords,
             letters_void: false,
             remembered,
@@ -374,22 +380,23 @@ impl Pass<'_> {
             f.permanent = Some(crate::imap::PermanentFlags::all());
         }
         if write {
-            f.closed =
-                selected.read_only.then(|| "the server opens this folder read-only".to_owned());
+            f.read_only = selected.read_only;
+            f.closed = selected.read_only.then(|| READ_ONLY.to_owned());
         }
         Ok(selected)
     }
 
     /// Opens a folder for an effect: its UIDVALIDITY must be the ledger's.
     pub async fn select_known(&mut self, id: FolderId) -> Result<()> {
-        if self.open == Some((id, true)) {
-            return Ok(());
-        }
         self.select(id, true).await?;
         let f = self.folder(id)?;
-        if let Some(why) = &f.closed {
-            return Err(Error::folder(Kind::Refused, format!("folder {}: {why}", f.rec.name))
-                .next("what waits is sent when the server allows it"));
+        // asked each time: an effect after one that was stopped here finds the folder open already
+        if f.read_only {
+            return Err(Error::folder(
+                Kind::Refused,
+                format!("folder {}: {READ_ONLY}", f.rec.name),
+            )
+            .next("what waits is sent when the server allows it"));
         }
         Ok(())
     }

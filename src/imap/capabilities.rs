@@ -61,6 +61,8 @@ pub struct Capabilities {
     pub id_first: bool,
     /// How many connections the server takes from one user.
     pub most_connections: Option<u32>,
+    /// How its NO to STATUS begins where there is no such folder and it sends no code.
+    pub absent_text: Option<&'static str>,
     /// The names of the quirks that were applied.
     pub quirks: Vec<&'static str>,
 }

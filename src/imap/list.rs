@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::bounds::MOST_FOLDERS;
 use super::names::{Hierarchy, encode};
-use super::response::{List, Looks, StatusItems, Untagged};
+use super::response::{Answer, List, Looks, StatusItems, Untagged};
 use super::session::{Event, Folder, Session, line, quoted, unreadable, verdict};
 use super::wire::Tag;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
@@ -148,13 +148,17 @@ impl Session {
             .map(|f| f.wire.clone())
             .collect();
         let answers = self.status(&wires).await?;
-        for (i, answer) in missing.into_iter().zip(answers) {
+        for ((i, wire), answer) in missing.into_iter().zip(&wires).zip(answers) {
+            let ghost = matches!(answer, Ok(None))
+                && listing.folders.iter().any(|o| below(wire, &o.wire, o.separator));
             let Some(f) = listing.folders.get_mut(i) else { continue };
             match answer {
                 Ok(Some(s)) => {
                     f.mailbox_id = f.mailbox_id.take().or_else(|| s.mailbox_id.clone());
                     f.status = Some(s);
                 }
+                // it is listed for the sake of those below it, as a \Noselect one is
+                Ok(None) if ghost => f.selectable = false,
                 Ok(None) => {
                     f.status_error = Some(Error::refused(
                         Scope::Folder,
@@ -172,6 +176,7 @@ impl Session {
     pub async fn status(&mut self, wires: &[Vec<u8>]) -> Result<Vec<Result<Option<Status>>>> {
         self.alive()?;
         let items = self.status_items();
+        let words = self.caps.absent_text;
         let mut out: Vec<Option<Result<Option<Status>>>> = wires.iter().map(|_| None).collect();
         let mut todo = wires.iter().enumerate();
         let mut waiting: Vec<(Tag, usize, Vec<u8>)> = Vec::new();
@@ -213,7 +218,7 @@ impl Session {
                                 put(&mut out, i, stray.map(Some).ok_or_else(no_status));
                             }
                         }
-                        Err(e) if absent(&e) => put(&mut out, i, Ok(None)),
+                        Err(e) if absent(&e, &answer, words) => put(&mut out, i, Ok(None)),
                         Err(e) => put(&mut out, i, Err(e)),
                     }
                 }
@@ -284,11 +289,8 @@ impl Session {
     /// Removes a folder, if opening it now shows it empty and nothing listed stands below it; else
     /// says `false`. Leaves no folder selected.
     pub async fn delete_if_empty(&mut self, wire: &[u8]) -> Result<bool> {
-        let below = |other: &Vec<u8>, s: Option<u8>| {
-            other.strip_prefix(wire).is_some_and(|rest| s.is_some() && rest.first().copied() == s)
-        };
         let arg = quoted(wire)?;
-        if self.wires.values().any(|(w, s)| below(w, *s)) {
+        if self.wires.values().any(|(w, s)| below(wire, w, *s)) {
             return Ok(false);
         }
         // read-only: where there is no UNSELECT, CLOSE then expunges nothing (RFC 9051 6.4.1)
@@ -322,10 +324,17 @@ fn no_status() -> Error {
     .next("it is tried again at the next pass")
 }
 
-/// Whether a refused STATUS means that there is no such folder. Only where it is said: NO alone may
-/// mean anything (I7), and so may BAD.
-fn absent(e: &Error) -> bool {
+/// Whether a refused STATUS means that there is no such folder. Only where it is said, by a code or
+/// in the words of this server: NO alone may mean anything (I7), and so may BAD.
+fn absent(e: &Error, answer: &Answer<'_>, words: Option<&str>) -> bool {
     matches!(e.refusal, Some(Refusal::NonExistent | Refusal::TryCreate))
+        || e.refusal == Some(Refusal::Unsaid) && words.is_some_and(|w| answer.text.starts_with(w))
+}
+
+/// Whether the other name stands below this one.
+fn below(wire: &[u8], other: &[u8], separator: Option<u8>) -> bool {
+    let rest = other.strip_prefix(wire);
+    rest.is_some_and(|rest| separator.is_some() && rest.first().copied() == separator)
 }
 
 fn same_wire(a: &[u8], b: &[u8]) -> bool {

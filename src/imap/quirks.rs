@@ -139,6 +139,15 @@ pub const TABLE: &[Quirk] = &[
         applies: |s| s.is_named("Dovecot") || s.greets("Dovecot"),
         correct: |c| c.most_connections = Some(10),
     },
+    // A folder that was deleted goes on being listed, and not as \NonExistent, while others stand
+    // below it; STATUS and SELECT refuse it with this text and without a code.
+    Quirk {
+        name: "dovecot-ghosts",
+        seen: "2026-11-26",
+        source: "our own observation of dovecot 2.3.19 as Debian packages it",
+        applies: |s| s.is_named("Dovecot") || s.greets("Dovecot"),
+        correct: |c| c.absent_text = Some("Mailbox doesn't exist: "),
+    },
     // The MAILBOXID in its STATUS is memory that was never written: now right, now bytes that no
     // parser takes, and other bytes the next time. That of SELECT is right.
     Quirk {
@@ -209,6 +218,12 @@ mod tests {
     fn dovecot_takes_ten_connections() {
         assert_eq!(caps("x", "", &[], &[("name", "Dovecot")]).most_connections, Some(10));
         assert_eq!(caps("x", "", &[], &[]).most_connections, None);
+    }
+
+    #[test]
+    fn dovecot_says_in_words_that_a_folder_is_not_there() {
+        assert!(caps("x", "Dovecot (Debian) ready.", &[], &[]).absent_text.is_some());
+        assert_eq!(caps("x", "ready", &[], &[]).absent_text, None);
     }
 
     #[test]

@@ -445,7 +445,12 @@ pub(super) fn verdict(scope: Scope, command: &[u8], answer: &Answer<'_>) -> Resu
     }
     let said: String = answer.text.chars().filter(|c| !c.is_control()).take(300).collect();
     let what = format!("the server refused {verb}: {said}");
-    Err(Error::refused(scope, why, what).next(advice(why)))
+    Err(refused(scope, why, what))
+}
+
+/// What the server will not do, with the step that may help.
+pub(super) fn refused(scope: Scope, why: Refusal, what: impl Into<String>) -> Error {
+    Error::refused(scope, why, what).next(advice(why))
 }
 
 fn advice(why: Refusal) -> &'static str {

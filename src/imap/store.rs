@@ -2,8 +2,8 @@
 
 use super::code::{Code, CopyPairs};
 use super::response::Untagged;
-use super::session::{Event, Session, line, quoted};
-use crate::error::{Result, Scope};
+use super::session::{Event, Session, line, quoted, refused};
+use crate::error::{Refusal, Result, Scope};
 use crate::model::{Flags, SystemFlags, Uid, UidSet, UidValidity};
 
 /// Where copies or moved messages went.
@@ -148,10 +148,23 @@ impl Session {
             }
             vec![b"EXPUNGE".to_vec()]
         };
+        let before = self.folder.exists;
         self.folder.removing = true;
         let done = self.pipeline(Scope::Folder, WINDOW, commands, |_| Ok(())).await;
         self.folder.removing = false;
-        done.map(|()| Expunged::Done)
+        done?;
+        // OK does not say that they are gone: Dovecot 2.3 answers "OK Expunge ignored: Permission
+        // denied" where the right is missing (RFC 4314 4 asks for NO)
+        let removed = u64::from(before.saturating_sub(self.folder.exists));
+        if removed < set.len() {
+            for part in parts(set, 0) {
+                if !self.search(format!("UID {part}").as_bytes()).await?.is_empty() {
+                    let what = "the server said OK to EXPUNGE and expunged nothing";
+                    return Err(refused(Scope::Folder, Refusal::NoPerm, what));
+                }
+            }
+        }
+        Ok(Expunged::Done)
     }
 }
 

@@ -244,7 +244,8 @@ fn a_folder_larger_than_any_is_not_gone_through() {
 
 #[test]
 fn scattered_messages_are_asked_for_in_lines_of_any_servers_length() {
-    let s = open_folder(Script::greeting([]), "MOVE UIDPLUS");
+    let none_left = [send("* SEARCH\r\n{tag} OK x\r\n")];
+    let s = open_folder(Script::greeting([]).on("UID SEARCH", none_left), "MOVE UIDPLUS");
     let scattered = set((0..10_000).map(|i| u32::MAX - 3 * i));
     let pairs = set((0..10_000).flat_map(|i| [u32::MAX - 3 * i, u32::MAX - 3 * i - 1]));
     let long: Vec<String> = (0..20).map(|i| format!("keyword-of-{}-{i}", "x".repeat(40))).collect();

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::dovecot::Mode;
+use crate::common::dovecot::{Mode, Options};
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -192,6 +192,43 @@ fn rules_by_special_use() {
 }
 
 #[test]
+fn where_the_right_to_expunge_is_missing() {
+    let extra = "mail_plugins = zlib acl\nprotocol imap {\n mail_plugins = zlib acl\n}\n\
+                 plugin {\n acl = vfile\n}\n";
+    for mode in Mode::ALL {
+        let options = Options { mode, extra: extra.to_owned(), ..Options::default() };
+        let world = World::synced(Dovecot::with(options));
+        // Dovecot says OK to the EXPUNGE of the first, and opens the second read-only.
+        let limits = [("Work", "owner lrswit\n"), ("Lists/rust", "owner lr\n")];
+        for (folder, rights) in limits {
+            fs::write(world.server.folder_dir(folder).join("dovecot-acl"), rights).unwrap();
+        }
+        let gone = remove_here(&world, "Work", 2);
+        remove_here(&world, "Lists/rust", 2);
+        maildir::set_flags(&world.local("Lists/rust")[0], "FR");
+        for _ in 0..2 {
+            let said = world.mk.sync();
+            assert_eq!(said.status, Some(1), "{mode:?}: {}", said.text());
+            assert_eq!(world.remote("Work").len(), 12);
+            assert_eq!(world.local("Work").len(), 10, "they do not come back: {}", said.text());
+            assert_eq!(world.remote("Lists/rust").len(), 8);
+            assert_eq!(world.local("Lists/rust").len(), 6, "nor here: {}", said.text());
+        }
+        let history = world.mk.run(&["history"]).text();
+        assert!(!history.contains("\texpunge\t"), "nothing was deleted yet: {history}");
+        for (folder, _) in limits {
+            fs::remove_file(world.server.folder_dir(folder).join("dovecot-acl")).unwrap();
+        }
+        world.mk.sync_ok();
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.remote("Work").len(), 10, "{mode:?}");
+        assert!(gone.iter().all(|g| world.remote("Work").iter().all(|m| m.hash != g.hash)));
+        assert_eq!(world.remote("Lists/rust").len(), 6, "{mode:?}");
+    }
+}
+
+#[test]
 fn every_deletion_has_a_reason_in_the_history() {
     let world = synced();
     let uids = world.uids("INBOX");
@@ -309,5 +346,36 @@ fn a_folder_deleted_there() {
         if here {
             assert_eq!(world.local("Lists/rust").len(), 8);
         }
+    }
+}
+
+/// Dovecot goes on listing it for the sake of the folder below it, and refuses everything else.
+#[test]
+fn a_folder_deleted_there_with_one_below_it() {
+    for (mode, policy, left) in [
+        (Mode::Full, "mirror", None),
+        (Mode::Condstore, "keep", Some(3)),
+        (Mode::Plain, "mirror", None),
+    ] {
+        let mut world = World::new(Dovecot::in_mode(mode));
+        world.server.seed("Lists", &world.mint.letters(100..103));
+        world.mk.deletes(policy, "mirror");
+        world.mk.sync_ok();
+        world.server.imap().delete("Lists");
+        let first = world.uids("Work")[0];
+        world.server.imap().expunge("Work", &[first]);
+        for _ in 0..2 {
+            world.mk.sync_ok();
+            let here = world.mk.folder("Lists/cur").is_dir().then(|| world.local("Lists").len());
+            assert_eq!(here, left, "{mode:?}, under {policy}");
+            assert_eq!(world.local("Lists/rust").len(), 8);
+            let work = if policy == "mirror" { 11 } else { 12 };
+            assert_eq!(world.local("Work").len(), work, "it holds up no other folder");
+        }
+        // and whatever is put there makes it again
+        maildir::make_folder(&world.mk.folder("Lists"));
+        maildir::deliver(&world.mk.folder("Lists"), &world.mint.letter(200));
+        world.mk.sync_ok();
+        assert_eq!(world.remote("Lists").len(), 1, "{mode:?}");
     }
 }
