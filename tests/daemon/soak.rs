@@ -103,11 +103,11 @@ impl Soak {
             59..70 => self.flag_here(folder),
             70..78 => self.move_there(folder, other),
             78..86 => self.move_here(folder, other),
-            86..92 => {
+            86..91 => {
                 self.w.proxy.cut_all();
                 "cut"
             }
-            92..95 => {
+            91..95 => {
                 self.w.server.stop();
                 self.w.server.restart();
                 "restart"
