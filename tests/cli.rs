@@ -330,12 +330,14 @@ fn status_tells_of_folders_and_holds() {
             }
           ],
           "last_pass": "2023-11-14T22:13:20Z",
+          "live": null,
           "name": "work",
           "notes": [],
           "protocol": "imap",
           "state": "held"
         }
-      ]
+      ],
+      "daemon": null
     }
     "##);
 }

@@ -1,12 +1,16 @@
 //! `check --connect`: logs in, and says what the server can do and what that leads to.
 
-use crate::config::Account;
+use crate::config::{Account, Protocol};
 use crate::error::Result;
+use crate::pop3::{Expire, Stat, Uidls};
 
 use super::start::log_in;
 
 /// A line for everything worth knowing.
 pub async fn connect(account: &Account) -> Result<Vec<String>> {
+    if account.protocol == Protocol::Pop3 {
+        return pop3(account).await;
+    }
     let mut session = log_in(account).await?;
     let listing = session.list().await?;
     let caps = session.caps();
@@ -69,5 +73,47 @@ pub async fn connect(account: &Account) -> Result<Vec<String>> {
     }
     lines.extend(listing.errors.iter().map(|e| format!("problem: {e}")));
     session.logout().await;
+    Ok(lines)
+}
+
+async fn pop3(account: &Account) -> Result<Vec<String>> {
+    let mut session = crate::pop3::log_in(account).await?;
+    let mailbox = session.mailbox().await?;
+    let caps = session.caps();
+    let mut lines = Vec::new();
+    if let Some(server) = &caps.implementation {
+        lines.push(format!("server: {server}"));
+    }
+    lines.push(
+        if caps.pipelining {
+            "PIPELINING: many messages in one round trip"
+        } else {
+            "no PIPELINING: a round trip a message"
+        }
+        .into(),
+    );
+    lines.push(match &mailbox.uidls {
+        Uidls::Known(_) => "UIDL: messages are known again by it".into(),
+        Uidls::Unsupported(_) => "no UIDL: messages are known again by their headers and bytes, \
+                                  and none is deleted on the server"
+            .into(),
+    });
+    lines.push(if caps.known && !caps.top {
+        "no TOP: what is to be deleted there, or looks like another, is fetched whole first".into()
+    } else {
+        "TOP: headers alone tell messages apart".to_owned()
+    });
+    if let Some(delay) = &caps.login_delay {
+        lines.push(format!("LOGIN-DELAY: not more often than every {} seconds", delay.seconds));
+    }
+    match &caps.expire {
+        Some(Expire::Days { days, .. }) => {
+            lines.push(format!("EXPIRE: the server deletes messages after {days} days by itself"));
+        }
+        Some(Expire::Never) | None => {}
+    }
+    let Stat { messages, bytes } = mailbox.stat;
+    lines.push(format!("mailbox: {messages} messages, {bytes} bytes"));
+    session.leave().await;
     Ok(lines)
 }

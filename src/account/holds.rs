@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::ledger::{
     Action as Done, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side as There,
 };
-use crate::model::{BaseName, ContentHash, FolderId};
+use crate::model::{BaseName, ContentHash, FolderId, Gone};
 use crate::policy::decide::{Decision, Held, HeldKind, Side, Standing, Verdict};
 use crate::reconcile::{FileId, Trees};
 
@@ -57,6 +57,11 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
                     s.files.insert(*file, verdict);
                 }
             }
+        }
+    }
+    for (id, row) in &trees.rows {
+        if row.gone == Some(Gone::Epoch) && p.ledger.with(|l| l.uidl_of_row(*id))?.is_some() {
+            s.refiled.insert(*id);
         }
     }
     // what the server refused in this pass is not tried again in it
@@ -157,6 +162,7 @@ fn hold(p: &Pass<'_>, trees: &Trees, h: &Held) -> Hold {
         HeldKind::RemoteDeletions => HoldKind::RemoteDeletions,
         HeldKind::UnknownFiles => HoldKind::UnknownFiles,
         HeldKind::NoTrash => HoldKind::NoTrash,
+        HeldKind::Refiled => HoldKind::Refiled,
     };
     let rows = h.rows.iter().filter_map(|id| trees.rows.get(id)).map(|r| HoldItem {
         row: Some(r.id),

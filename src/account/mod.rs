@@ -72,6 +72,8 @@ pub struct PassReport {
     pub notes: Vec<String>,
     /// Folders and messages that failed; the others are done.
     pub errors: Vec<Error>,
+    /// POP3: the least time between two logins that the server allows, in seconds. 0: not said.
+    pub login_delay: u32,
     /// Under dry-run: what would be done, a line each.
     pub plan: Vec<String>,
     /// Something was left for another pass: it could not be observed whole, or kept changing.

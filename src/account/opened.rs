@@ -62,14 +62,16 @@ impl Opened {
     ) -> Result<PassReport> {
         self.kept.stays = true;
         let reused = self.kept.prove().await;
-        let done = on_ledger(account, options, progress, &self.ledger, &mut self.kept).await;
-        match done {
-            Err(e) if reused && matches!(e.kind, Kind::Connection | Kind::Protocol) => {
-                tracing::debug!("{}: {e}; once more with a new session", account.name);
-                on_ledger(account, options, progress, &self.ledger, &mut self.kept).await
-            }
-            done => done,
+        let mut done = on_ledger(account, options, progress, &self.ledger, &mut self.kept).await;
+        if let Err(e) = &done
+            && reused
+            && matches!(e.kind, Kind::Connection | Kind::Protocol)
+        {
+            tracing::debug!("{}: {e}; once more with a new session", account.name);
+            done = on_ledger(account, options, progress, &self.ledger, &mut self.kept).await;
         }
+        self.ledger.with(|l| l.rest())?;
+        done
     }
 
     /// Files that are known to be whole though they are young need not be waited for.

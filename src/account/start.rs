@@ -346,6 +346,7 @@ fn same_server(account: &Account, ledger: &SharedLedger, guard: &mut Guard) -> R
         meta.host_user = server_of(account);
         l.write(|tx| {
             if moved {
+                tx.unfile_uidls()?;
                 for (id, mut f) in folders {
                     tx.mark_epoch(id)?;
                     f.uidvalidity = None;
@@ -354,6 +355,9 @@ fn same_server(account: &Account, ledger: &SharedLedger, guard: &mut Guard) -> R
                     f.messages = 0;
                     f.on_server = false;
                     f.wire = None;
+                    // rows may stand elsewhere now than where their files are
+                    f.digest = None;
+                    f.signature = None;
                     tx.update_folder(&f)?;
                 }
             }

@@ -15,7 +15,9 @@ use crate::config::{Account, Config};
 use crate::daemon::client;
 use crate::daemon::protocol::{Live, State, Status};
 use crate::error::Result;
-use crate::ledger::{FolderRecord, Hold, HoldKind, HoldState, Ledger, PassState, path_for};
+use crate::ledger::{
+    FolderRecord, Hold, HoldKind, HoldState, Ledger, Mailbox, PassState, path_for,
+};
 use crate::model::FolderId;
 
 /// What there is to say about one account.
@@ -27,6 +29,8 @@ struct Report {
     folders: Vec<Folder>,
     holds: Vec<Waiting>,
     live: Option<Live>,
+    /// Of a POP3 account that had a session.
+    mailbox: Option<Mailbox>,
 }
 
 struct Folder {
@@ -173,6 +177,7 @@ impl Report {
             folders: Vec::new(),
             holds: Vec::new(),
             live: None,
+            mailbox: None,
         }
     }
 
@@ -241,6 +246,10 @@ fn read(config: &Config, account: &Account) -> Result<Report> {
         folders,
         holds,
         live: None,
+        mailbox: match account.pop3 {
+            Some(_) => Some(ledger.mailbox()?).filter(|m| m.epoch > 0),
+            None => None,
+        },
     })
 }
 
@@ -274,7 +283,14 @@ fn object(account: &Account, report: &Report, invocation: &str) -> Value {
             })
         })
         .collect();
-    json!({
+    let pop3 = report.mailbox.as_ref().map(|m| {
+        json!({
+            "on_server": m.on_server, "due": m.due, "next_due": m.next_due.map(rfc3339),
+            "frozen": Some(&m.frozen).filter(|f| !f.is_empty()),
+            "login_delay": m.login_delay,
+        })
+    });
+    let mut all = json!({
         "name": account.name, "protocol": account.protocol.as_str(),
         "state": report.state.as_str(), "last_pass": report.last_pass.map(rfc3339),
         "error": report.error, "notes": report.notes, "folders": folders, "holds": holds,
@@ -283,7 +299,11 @@ fn object(account: &Account, report: &Report, invocation: &str) -> Value {
             "doing": l.doing, "passes": l.passes,
             "last": l.last_pass.as_ref().map(|(_, did)| did),
         })),
-    })
+    });
+    if let (Some(pop3), Some(all)) = (pop3, all.as_object_mut()) {
+        all.insert("pop3".into(), pop3);
+    }
+    all
 }
 
 fn lines(account: &Account, report: &Report, invocation: &str) -> Vec<String> {
@@ -312,6 +332,7 @@ fn lines(account: &Account, report: &Report, invocation: &str) -> Vec<String> {
         out.push(format!("  error: {}", cell(error)));
     }
     out.extend(report.notes.iter().map(|n| format!("  note: {}", cell(n))));
+    out.extend(report.mailbox.iter().map(mailbox_line));
     if !report.folders.is_empty() {
         let row = |f: &Folder| {
             let numbers = [f.messages, f.kept, f.pending].map(|n| n.to_string());
@@ -345,6 +366,21 @@ fn now(live: &Live) -> String {
         out.push_str(&format!(", {again} {}", local_time(until)));
     }
     out
+}
+
+/// What a POP3 server has, and what is deleted there when.
+fn mailbox_line(m: &Mailbox) -> String {
+    let mut line = format!("  on the server: {} messages", m.on_server);
+    if m.due > 0 {
+        line.push_str(&format!(", {} due for deletion", m.due));
+    }
+    if let Some(t) = m.next_due {
+        line.push_str(&format!(", the next one due {}", local_time(t)));
+    }
+    if !m.frozen.is_empty() {
+        line.push_str(&format!("; nothing is deleted there: {}", cell(&m.frozen)));
+    }
+    line
 }
 
 fn hold_lines(account: &Account, w: &Waiting, invocation: &str) -> Vec<String> {
@@ -389,6 +425,9 @@ pub(super) fn count(kind: HoldKind, n: usize) -> String {
             ("message gone from the server", "messages gone from the server")
         }
         HoldKind::Retention => ("deletion on the POP3 server", "deletions on the POP3 server"),
+        HoldKind::Refiled => {
+            ("message put elsewhere in POP3 times", "messages put elsewhere in POP3 times")
+        }
         HoldKind::UnknownFiles => ("file of unknown origin", "files of unknown origin"),
         HoldKind::Refused => ("upload that the server refused", "uploads that the server refused"),
     };
@@ -402,6 +441,8 @@ pub(super) fn outcome(kind: HoldKind, decided: HoldState) -> &'static str {
         (HoldState::Approved, HoldKind::LocalDeletions) => "deletes the messages on the server too",
         (HoldState::Approved, HoldKind::Retention) => "deletes the messages on the server",
         (HoldState::Rejected, HoldKind::Retention) => "leaves the messages on the server",
+        (HoldState::Approved, HoldKind::Refiled) => "moves the messages on the server",
+        (HoldState::Rejected, HoldKind::Refiled) => "moves the files back",
         (HoldState::Approved, HoldKind::RemoteDeletions) => "deletes the files here too",
         (HoldState::Approved, HoldKind::NoTrash) => {
             "deletes the messages there for good, where there still is no trash"

@@ -62,13 +62,18 @@ pub(super) fn read(
 
     match protocol {
         Some(Protocol::Pop3) => {
-            let section_keys = ["remote_delete", "local_delete", "trash", "upload"];
+            let section_keys = ["trash", "upload"];
             let imap_only = ["include", "exclude", "rule", "connections", "idle_folders"]
                 .iter()
                 .filter_map(|k| account.get(k))
                 .chain(section_keys.iter().filter_map(|k| policy_section.get(k)));
             for item in imap_only {
                 item.misplaced("is for imap accounts, and this one is pop3");
+            }
+            for item in
+                ["remote_delete", "local_delete"].iter().filter_map(|k| policy_section.get(k))
+            {
+                item.odd("says nothing for a pop3 account; [pop3] does: keep, keep_newest, delete_when_removed_locally");
             }
         }
         Some(Protocol::Imap) => {

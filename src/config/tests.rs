@@ -334,12 +334,14 @@ fn keys_of_the_other_protocol() {
     assert_snapshot!(errors(&pop.replace("\"imap\"", "\"pop3\"")), @r##"
     c.toml:7:1: accounts.work.connections: is for imap accounts, and this one is pop3
     c.toml:8:1: accounts.work.include: is for imap accounts, and this one is pop3
-    c.toml:10:1: accounts.work.policy.remote_delete: is for imap accounts, and this one is pop3
     c.toml:13:8: accounts.work.pop3.keep: "x" is no duration; write whole numbers with d, h, m or s: "90s", "1h30m"
     c.toml:14:15: accounts.work.pop3.keep_newest: must be a whole number from 1 to 4294967295, not 0
     c.toml:15:17: accounts.work.rule: is for imap accounts, and this one is pop3
-    6 errors in the configuration; nothing was done
+    5 errors in the configuration; nothing was done
     "##);
+    let said = "[accounts.work.policy]\nremote_delete = \"mirror\"";
+    let c = read(&account("work", said).replace("\"imap\"", "\"pop3\"")).unwrap();
+    assert_snapshot!(c.warnings.join("\n"), @"c.toml:8:17: accounts.work.policy.remote_delete: says nothing for a pop3 account; [pop3] does: keep, keep_newest, delete_when_removed_locally");
 }
 
 #[test]

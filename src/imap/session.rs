@@ -196,6 +196,7 @@ impl Session {
             self.command(Scope::Account, b"UNSELECT", |_| Ok(())).await?;
             self.folder = Folder::default();
         }
+        self.conn.trim();
         Ok(self.dead.is_none())
     }
 

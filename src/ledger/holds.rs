@@ -25,6 +25,8 @@ words!(
         NoTrash = "no-trash",
         /// Deletions on a POP3 server that the configuration asks for and the brake stopped.
         Retention = "retention",
+        /// Moves on the server to where files were put while the account was POP3.
+        Refiled = "refiled",
         /// Uploads that the server refused for good.
         Refused = "refused",
     }

@@ -1,6 +1,6 @@
 //! POP3: what is known of each message that the server ever listed, and of its mailbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params};
 
@@ -75,6 +75,20 @@ impl View {
     pub fn uidls_on_server(&self, epoch: u32) -> Result<Vec<UidlRow>> {
         self.run(|c| {
             all(c, select!("WHERE state <= 2 AND epoch = ?1 ORDER BY id"), [epoch], uidl_row)
+        })
+    }
+
+    /// Those of [`uidls_on_server`](Self::uidls_on_server) whose message is not here any more.
+    pub fn uidls_removed_here(&self, epoch: u32) -> Result<BTreeSet<UidlId>> {
+        self.run(|c| {
+            let removed = all(
+                c,
+                "SELECT u.id FROM uidls u LEFT JOIN messages m ON m.id = u.row \
+                 WHERE u.state <= 2 AND u.epoch = ?1 AND (m.id IS NULL OR m.state = 3)",
+                [epoch],
+                number,
+            )?;
+            Ok(removed.into_iter().collect())
         })
     }
 
@@ -210,6 +224,28 @@ impl Tx<'_> {
                 "that UIDL",
                 columns!(r, r.id.0),
             )
+        })
+    }
+
+    /// Another server follows. Where readers put the files of POP3 messages was never agreed on with
+    /// the old one: their rows are given back the folder that they were delivered to, in which
+    /// the next pass misses them, and finds them moved.
+    pub fn unfile_uidls(&mut self) -> Result<()> {
+        self.run(|c| {
+            run(
+                c,
+                "UPDATE messages SET folder_id = (SELECT u.folder_id FROM uidls u \
+                   WHERE u.row = messages.id AND u.row <> 0) \
+                 WHERE state = 1 AND id IN (SELECT u.row FROM uidls u \
+                   JOIN folders f ON f.id = u.folder_id WHERE u.row <> 0) \
+                   AND folder_id <> (SELECT u.folder_id FROM uidls u \
+                     WHERE u.row = messages.id AND u.row <> 0) \
+                   AND NOT EXISTS (SELECT 1 FROM messages o JOIN uidls u ON u.row = messages.id \
+                     WHERE o.folder_id = u.folder_id AND o.base = messages.base AND u.row <> 0 \
+                       AND o.base <> x'')",
+                [],
+            )?;
+            Ok(())
         })
     }
 

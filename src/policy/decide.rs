@@ -36,6 +36,9 @@ pub struct Standing {
     pub files: BTreeMap<FileId, Verdict>,
     /// Files that the server refused for good, and about which nothing was said yet.
     pub refused: BTreeSet<FileId>,
+    /// Rows that were put into another folder while the account was POP3, which has none: the
+    /// server is not rearranged unasked.
+    pub refiled: BTreeSet<RowId>,
     /// Deletions of the last 24 hours that no person approved.
     pub deleted: BTreeMap<(Side, FolderId), u64>,
     /// Messages by folder as that window began.
@@ -201,6 +204,8 @@ pub enum HeldKind {
     UnknownFiles,
     /// Deletions that want a trash the server does not have.
     NoTrash,
+    /// Moves on the server to where the files were put in POP3 times.
+    Refiled,
 }
 
 /// Something that waits for a person.
@@ -365,6 +370,21 @@ impl Decider<'_> {
             }
             Change::MovedBoth { row, arrival, file } => {
                 let f = [self.row_folder(arrival), self.file_folder(file)];
+                if f[0] != f[1] && self.standing.refiled.contains(&row) {
+                    match self.standing.rows.get(&row) {
+                        Some(Verdict::Approved) => {}
+                        Some(Verdict::Rejected) => {
+                            // the file goes back to where the server has it
+                            let action = Action::Adopt { arrival, file, exact: true };
+                            return self.act(&f, action);
+                        }
+                        _ if self.limited(&f) => return,
+                        _ => {
+                            let Some(folder) = f[0] else { return };
+                            return self.hold(HeldKind::Refiled, folder, row);
+                        }
+                    }
+                }
                 let action = Action::MeetAt { row, arrival, file };
                 if f[0] == f[1] { self.act(&f, action) } else { self.act_there(&f, action) }
             }
@@ -589,6 +609,10 @@ impl Decider<'_> {
                 "messages were removed here, and the server marks no folder as \\Trash; set \
                  policy.trash to a folder of the server; approve expunges them, reject fetches them \
                  again"
+            }
+            HeldKind::Refiled => {
+                "messages were put into other folders while this was a POP3 account; approve moves \
+                 them there on the server too, reject moves the files back"
             }
             HeldKind::UnknownFiles => "",
         };

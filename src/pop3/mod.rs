@@ -10,6 +10,7 @@ mod login;
 pub mod pass;
 pub mod protocol;
 pub mod recognise;
+mod recover;
 mod remove;
 pub mod retention;
 mod transfer;

@@ -280,6 +280,9 @@ fn candidate(row: &UidlRow) -> Candidate<'_, UidlId> {
     Candidate { key: row.id, size: row.size, fingerprint: &row.fingerprint }
 }
 
+/// What looks alike on both sides.
+type Alike<K> = (Vec<Number>, Vec<K>);
+
 /// Joins what stands once on each side.
 fn pair<K: Copy>(
     asked: &[Asked<'_>],
@@ -287,7 +290,7 @@ fn pair<K: Copy>(
     by_size: bool,
 ) -> BTreeMap<Number, K> {
     let size = |s: u64| if by_size { s } else { 0 };
-    let mut sides: BTreeMap<(&Fingerprint, u64), (Vec<Number>, Vec<K>)> = BTreeMap::new();
+    let mut sides: BTreeMap<(&Fingerprint, u64), Alike<K>> = BTreeMap::new();
     for a in asked {
         sides.entry((a.fingerprint, size(a.size))).or_default().0.push(a.number);
     }

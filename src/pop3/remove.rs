@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side};
 use crate::model::identity::Digester;
 use crate::model::{
-    ContentHash, Fingerprint, FolderId, FolderName, RowId, State, UidlId, UidlRow, UidlState,
+    ContentHash, Fingerprint, FolderId, FolderName, RowId, UidlId, UidlRow, UidlState,
 };
 use crate::policy::decide::Verdict;
 
@@ -116,20 +116,19 @@ fn names(p: &Pass<'_>) -> BTreeMap<FolderId, FolderName> {
 fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>, Retention)> {
     let mut uidls = BTreeMap::new();
     let mut all = Vec::new();
-    let since = p.now - WINDOW;
+    let (since, epoch) = (p.now - WINDOW, p.mailbox.epoch);
     let standing = p.ledger.with(|l| {
+        let mut on_server: BTreeMap<UidlId, UidlRow> =
+            l.uidls_on_server(epoch)?.into_iter().map(|u| (u.id, u)).collect();
+        let removed = l.uidls_removed_here(epoch)?;
         for (number, id) in there.done {
-            let Some(uidl) = l.uidl(*id)? else { continue };
-            let row = match uidl.row {
-                Some(id) => l.row(id)?,
-                None => None,
-            };
+            let Some(uidl) = on_server.remove(id) else { continue };
             all.push(retention::There {
                 number: *number,
                 id: *id,
                 row: uidl.row,
                 delivered_at: uidl.delivered_at,
-                removed: row.is_none_or(|r| r.state == State::Absent),
+                removed: removed.contains(id),
                 named: uidl.uidl.is_some(),
             });
             uidls.insert(*id, uidl);

@@ -25,6 +25,7 @@ pub struct Mailkeep {
     policy: BTreeMap<String, String>,
     rules: Vec<String>,
     environment: BTreeMap<String, String>,
+    more: String,
     /// How long a run may take before it is killed and the test fails.
     pub timeout: Duration,
 }
@@ -83,6 +84,7 @@ impl Mailkeep {
             policy: BTreeMap::new(),
             rules: Vec::new(),
             environment: BTreeMap::new(),
+            more: String::new(),
             timeout: Duration::from_secs(60),
         };
         let password = new.dir.join("password");
@@ -133,6 +135,12 @@ impl Mailkeep {
     /// One `[[accounts.test.rule]]`, its lines in TOML.
     pub fn rule(&mut self, lines: &str) -> &mut Self {
         self.rules.push(lines.to_owned());
+        self
+    }
+
+    /// More of the configuration, in TOML: another account.
+    pub fn more(&mut self, toml: &str) -> &mut Self {
+        self.more = toml.to_owned();
         self
     }
 
@@ -204,6 +212,7 @@ impl Mailkeep {
         for rule in &self.rules {
             let _ = write!(s, "\n[[accounts.test.rule]]\n{rule}\n");
         }
+        s.push_str(&self.more);
         s
     }
 

@@ -9,6 +9,8 @@
 mod common;
 
 mod login;
+mod pass;
+mod pathologies;
 mod real;
 mod scripted;
 mod tools;
