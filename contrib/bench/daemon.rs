@@ -1,5 +1,6 @@
 //! The daemon: how soon a change on one side is on the other, beside what a bare socket is told by
-//! NOTIFY; what it costs while nothing happens; and a burst of renames.
+//! NOTIFY and by IDLE; what it costs while nothing happens; and a burst of renames. Between it and
+//! the server stand proxies, which count commands; their delay is in the figures.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,6 +15,7 @@ use crate::common::mailkeep::{Running, program, write_private};
 use crate::common::process::{temp_dir, wait_for};
 use crate::common::server::USER;
 use crate::common::{Dovecot, Letter, Mint, Options, Server, TestImap};
+use crate::tools::ProxyProcess;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -32,19 +34,25 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// The whole of it; prints as it goes.
 pub fn run(scale: Daemon) {
-    let world = World::new(scale);
-    eprintln!("# {} accounts are in step", scale.accounts);
+    let mut world = World::new(scale);
+    println!("{} accounts, {} folders, {} messages", scale.accounts, scale.folders, scale.messages);
+    println!("load before: {}", fs::read_to_string("/proc/loadavg").unwrap().trim());
     world.rest(Duration::from_secs(5));
-    world.remote(scale.changes);
+    world.remote("NOTIFY", scale.changes);
     world.local(scale.changes);
     world.burst();
     world.idle(scale.idle);
+    world.without_notify();
+    world.remote("IDLE", scale.changes / 2);
+    println!("load after: {}", fs::read_to_string("/proc/loadavg").unwrap().trim());
 }
 
 struct World {
     server: Dovecot,
+    /// One an account: they count the commands, and hide what the server can do.
+    proxies: Vec<ProxyProcess>,
     dir: tempfile::TempDir,
-    daemon: Running,
+    daemon: Option<Running>,
     scale: Daemon,
 }
 
@@ -59,7 +67,10 @@ impl World {
         let mint = Mint::new(1);
         let each = scale.messages / scale.folders;
         for n in 0..scale.folders {
-            server.seed(&folder(n), &mint.letters(n * each..(n + 1) * each));
+            let mut letters = mint.letters(n * each..(n + 1) * each);
+            // unread: the burst is to have something to do
+            letters.iter_mut().for_each(|l| l.flags.clear());
+            server.seed(&folder(n), &letters);
         }
         // the server's own user is the first account; the others are copies
         let first = server.home(USER);
@@ -69,25 +80,24 @@ impl World {
             let done = Command::new("cp").arg("-a").arg(from).arg(copy).status().unwrap();
             assert!(done.success());
         }
+        let proxies: Vec<ProxyProcess> =
+            (0..scale.accounts).map(|_| ProxyProcess::start(server.port(), 0)).collect();
         let dir = temp_dir("daemon");
         let mut config = "state_dir = \"state\"\nruntime_dir = \"run\"\n".to_owned();
-        for n in 0..scale.accounts {
+        for (n, proxy) in proxies.iter().enumerate() {
             write!(
                 config,
                 "[accounts.a{n}]\nprotocol = \"imap\"\nhost = \"127.0.0.1\"\nport = {}\n\
                  tls = \"none\"\nuser = \"{USER}\"\npassword = \"{}\"\nmaildir = \"mail/a{n}\"\n\
                  [accounts.a{n}.policy]\nremote_delete = \"mirror\"\nlocal_delete = \"mirror\"\n",
-                server.port(),
+                proxy.port,
                 password(n)
             )
             .unwrap();
         }
-        let file = dir.path().join("c.toml");
-        write_private(&file, &config);
-        let mut command = Command::new(program());
-        command.arg("--config").arg(file).arg("run");
-        let daemon = Running::start(command);
-        let world = Self { server, dir, daemon, scale };
+        write_private(&dir.path().join("c.toml"), &config);
+        let mut world = Self { server, proxies, dir, daemon: None, scale };
+        world.start();
         for n in 0..scale.accounts {
             wait_for("the first pass", Duration::from_secs(900), || {
                 let have: usize = (0..scale.folders).map(|f| world.count(n, &folder(f))).sum();
@@ -95,6 +105,24 @@ impl World {
             });
         }
         world
+    }
+
+    fn start(&mut self) {
+        let mut command = Command::new(program());
+        command.arg("--config").arg(self.dir.path().join("c.toml")).arg("run");
+        self.daemon = Some(Running::start(command));
+    }
+
+    /// The daemon starts anew, and the server seems to have no NOTIFY.
+    fn without_notify(&mut self) {
+        drop(self.daemon.take());
+        self.proxies.iter_mut().for_each(|p| p.hide(" NOTIFY"));
+        self.start();
+        wait_for("IDLE everywhere", LIMIT, || {
+            let idles = self.proxies.iter_mut().all(|p| p.count("IDLE") > 0);
+            idles.then_some(())
+        });
+        self.rest(Duration::from_secs(5));
     }
 
     fn imap(&self, account: usize) -> TestImap {
@@ -114,41 +142,57 @@ impl World {
         std::thread::sleep(time);
     }
 
-    /// Changes on the server, until they are here, and until NOTIFY tells a bare socket.
-    fn remote(&self, changes: usize) {
-        let mint = Mint::new(2);
+    /// Changes on the server, until they are here, and until a bare socket is told by the same
+    /// means. IDLE watches INBOX alone.
+    fn remote(&self, means: &str, changes: usize) {
+        let mint = Mint::new(if means == "IDLE" { 4 } else { 2 });
         let kinds = ["arrival", "flag", "move", "delete"];
-        let mut took: Vec<Vec<(Duration, Duration)>> = vec![Vec::new(); kinds.len()];
+        let mut took: Vec<Vec<(Duration, Option<Duration>)>> = vec![Vec::new(); kinds.len()];
         for i in 0..changes {
             let account = i % self.scale.accounts;
-            let (from, to) = (folder(1 + i % (self.scale.folders - 1)), folder(0));
-            let told = bare(self.server.port(), &password(account));
+            let (mut from, mut to) = (folder(1 + i % (self.scale.folders - 1)), folder(0));
+            if means == "IDLE" {
+                std::mem::swap(&mut from, &mut to);
+            }
+            let told = match means {
+                "IDLE" => bare(self.server.port(), &password(account), "SELECT INBOX", "IDLE"),
+                _ => bare(self.server.port(), &password(account), "NOOP", NOTIFY),
+            };
+            let mark = if means == "IDLE" { "* ".into() } else { format!("* STATUS {from} ") };
             let mut imap = self.imap(account);
-            let dir = self.dir(account, &from);
-            let letter = plain(&mint, i);
-            let before = self.count(account, &from);
-            let inbox = self.count(account, &to);
-            imap.append(&from, &letter);
-            took[0].push(race(&told, &from, || names(&dir).len() > before));
-            let uid = *imap.find(&from, &mint.message_id(i)).last().expect("the letter");
-            imap.store(&from, &[uid], "+FLAGS", &["\\Flagged", "\\Answered", "\\Seen"]);
-            took[1].push(race(&told, &from, || names(&dir).iter().any(|n| n.ends_with(":2,FRS"))));
-            imap.move_to(&from, &[uid], &to);
-            let there = self.dir(account, &to);
-            took[2].push(race(&told, &from, || {
-                names(&dir).len() == before && names(&there).len() > inbox
-            }));
-            let uid = *imap.find(&to, &mint.message_id(i)).last().expect("the letter");
-            imap.expunge(&to, &[uid]);
-            took[3].push(race(&told, &to, || names(&there).len() == inbox));
+            let (here, there) = (self.dir(account, &from), self.dir(account, &to));
+            let (before, others) = (names(&here).len(), names(&there).len());
+            let id = |n: usize| format!("HEADER Message-ID \"{}\"", mint.message_id(n));
+            for (n, last) in [(2 * i, 2), (2 * i + 1, 3)] {
+                imap.append(&from, &plain(&mint, n));
+                took[0].push(race(&told, &mark, || names(&here).len() > before));
+                let uids = imap.search(&from, &id(n));
+                imap.store(&from, &uids, "+FLAGS", &["\\Flagged", "\\Answered", "\\Seen"]);
+                took[1].push(race(&told, &mark, || {
+                    names(&here).iter().any(|n| n.ends_with(":2,FRS"))
+                }));
+                if last == 2 {
+                    imap.move_to(&from, &uids, &to);
+                } else {
+                    imap.expunge(&from, &uids);
+                }
+                took[last].push(race(&told, &mark, || {
+                    names(&here).len() == before && names(&there).len() == others + 1
+                }));
+            }
+            let uids = imap.search(&to, &id(2 * i));
+            imap.expunge(&to, &uids);
+            until(Instant::now(), || names(&there).len() == others);
         }
         for (kind, took) in kinds.iter().zip(took) {
-            let above = took.iter().map(|(here, told)| here.saturating_sub(*told)).collect();
-            say(&format!("remote {kind}, until it is here"), took.iter().map(|t| t.0).collect());
-            say(
-                &format!("remote {kind}, NOTIFY to a bare socket"),
-                took.iter().map(|t| t.1).collect(),
-            );
+            let both = took.iter().filter_map(|(here, told)| Some((*here, (*told)?)));
+            let (here, told): (Vec<_>, Vec<_>) = both.unzip();
+            let above = here.iter().zip(&told).map(|(h, t)| h.saturating_sub(*t)).collect();
+            if took.len() > told.len() {
+                println!("{kind}: the bare socket was not told {} times", took.len() - told.len());
+            }
+            say(&format!("remote {kind}, until it is here ({means})"), here);
+            say(&format!("remote {kind}, {means} to a bare socket"), told);
             say(&format!("remote {kind}, above that"), above);
         }
     }
@@ -183,8 +227,9 @@ impl World {
     }
 
     /// A reader marks everything as read.
-    fn burst(&self) {
+    fn burst(&mut self) {
         let mut imap = self.imap(0);
+        let before = self.proxies[0].count("UID STORE");
         let start = Instant::now();
         let mut renamed = 0;
         for n in 0..self.scale.folders {
@@ -201,28 +246,39 @@ impl World {
                 }
             }
         }
-        let done = until(start, || {
-            (0..self.scale.folders).all(|n| status(&mut imap, &folder(n), "UNSEEN") == 0)
-        });
+        let work = start.elapsed();
+        for n in 0..self.scale.folders {
+            until(start, || status(&mut imap, &folder(n), "UNSEEN") == 0);
+        }
         println!(
-            "burst of {renamed} renames, until the server has it: {:.2} s",
-            done.as_secs_f64()
+            "burst of {renamed} renames (which took {:.2} s), until the server has it: {:.2} s, {} \
+             STORE commands",
+            work.as_secs_f64(),
+            start.elapsed().as_secs_f64(),
+            self.proxies[0].count("UID STORE") - before
         );
     }
 
-    fn idle(&self, time: Duration) {
+    fn idle(&mut self, time: Duration) {
         // what was done before is over
         self.rest(Duration::from_secs(10));
-        let before = usage(self.daemon.pid());
+        let pid = self.daemon.as_ref().expect("running").pid();
+        let (before, said) = (usage(pid), self.commands());
         self.rest(time);
-        let after = usage(self.daemon.pid());
+        let (after, now) = (usage(pid), self.commands());
         println!(
-            "idle for {} s: {:.2} s of CPU, {} bytes written, {:.1} MB resident",
+            "idle for {} s: {:.2} s of CPU, {} bytes written, {:.1} MB resident, {} commands",
             time.as_secs(),
             after.cpu - before.cpu,
             after.written - before.written,
-            after.resident as f64 / 1e6
+            after.resident as f64 / 1e6,
+            now - said
         );
+    }
+
+    /// All that all accounts have said so far.
+    fn commands(&mut self) -> u64 {
+        self.proxies.iter_mut().map(|p| p.count("")).sum()
     }
 }
 
@@ -248,15 +304,18 @@ fn status(imap: &mut TestImap, folder: &str, item: &str) -> u32 {
     value.trim_end_matches(')').parse().expect("a number")
 }
 
-/// Lines that tell of a folder, with the time they came at.
-fn bare(port: u16, password: &str) -> Receiver<(Instant, String)> {
+/// As the daemon asks for it.
+const NOTIFY: &str = "NOTIFY SET (personal (MessageNew MessageExpunge FlagChange))";
+
+/// What the server tells a bare socket after these commands, with the time it came at.
+fn bare(port: u16, password: &str, first: &str, second: &str) -> Receiver<(Instant, String)> {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let mut out = stream.try_clone().unwrap();
     let mut lines = BufReader::new(stream).lines();
-    let events = "(personal (MessageNew MessageExpunge FlagChange))";
-    let all = format!("a LOGIN {USER} {password}\r\nb NOTIFY SET {events}\r\n");
+    let all = format!("a LOGIN {USER} {password}\r\nb {first}\r\nc {second}\r\n");
     out.write_all(all.as_bytes()).unwrap();
-    assert!(lines.by_ref().map_while(Result::ok).any(|l| l.starts_with("b OK")));
+    let ready = |l: String| l.starts_with("c OK") || l.starts_with('+');
+    assert!(lines.by_ref().map_while(Result::ok).any(ready));
     let (sender, told) = channel();
     std::thread::spawn(move || {
         // open for as long as somebody listens
@@ -270,19 +329,23 @@ fn bare(port: u16, password: &str) -> Receiver<(Instant, String)> {
     told
 }
 
-/// How long it takes until it is here, and until the bare socket is told of the folder.
+/// How long it takes until it is here, and until the bare socket is told by such a line; it may not
+/// be: Dovecot keeps quiet of what comes within some milliseconds of other news.
 fn race(
     told: &Receiver<(Instant, String)>,
-    folder: &str,
+    mark: &str,
     here: impl FnMut() -> bool,
-) -> (Duration, Duration) {
+) -> (Duration, Option<Duration>) {
     let start = Instant::now();
     let took = until(start, here);
-    let mark = format!("* STATUS {folder} ");
+    let end = Instant::now() + Duration::from_secs(2);
     loop {
-        let (at, line) = told.recv_timeout(LIMIT).expect("NOTIFY tells");
-        if line.starts_with(&mark) && at >= start {
-            return (took, at - start);
+        match told.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok((at, line)) if line.starts_with(mark) && at >= start => {
+                return (took, Some(at - start));
+            }
+            Ok(_) => {}
+            Err(_) => return (took, None),
         }
     }
 }

@@ -14,8 +14,15 @@ mod phases;
 mod table;
 mod tools;
 
+#[path = "../../tests/daemon/soak.rs"]
+mod soak;
+// Of its helpers the soak needs some.
+#[allow(dead_code)]
+#[path = "../../tests/daemon/world.rs"]
+mod world;
+
 use std::io::{BufRead, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::proxy::{Faults, Proxy};
 
@@ -39,7 +46,7 @@ const DAEMON: daemon::Daemon = daemon::Daemon {
     accounts: 5,
     folders: 20,
     messages: 10_000,
-    changes: 200,
+    changes: 60,
     idle: Duration::from_secs(600),
 };
 
@@ -64,6 +71,9 @@ fn main() {
             _ => usage(),
         };
     }
+    if args.first().is_some_and(|a| a == "soak") {
+        return long_soak(&args);
+    }
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -87,19 +97,43 @@ fn main() {
     println!("{table}");
 }
 
+/// The soak of the tests, for as long as it takes to believe it.
+fn long_soak(args: &[String]) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("clock").as_secs();
+    let (mut minutes, mut seed) = (20, now);
+    for pair in args[1..].chunks(2) {
+        match pair {
+            [flag, n] if flag == "--minutes" => minutes = n.parse().unwrap_or_else(|_| usage()),
+            [flag, n] if flag == "--seed" => seed = n.parse().unwrap_or_else(|_| usage()),
+            _ => usage(),
+        }
+    }
+    println!("soak for {minutes} minutes with --seed {seed}");
+    soak::soak(seed, Duration::from_secs(minutes * 60));
+    println!("soak: both sides are equal, nothing is lost or doubled, and nothing has grown");
+}
+
 fn usage() -> ! {
-    eprintln!("usage: contrib/bench/run [--runs N] [--quick] [--large], or daemon [--quick]");
+    eprintln!(
+        "usage: contrib/bench/run [--runs N] [--quick] [--large], or daemon [--quick], or soak \
+         [--minutes N] [--seed N]"
+    );
     std::process::exit(2)
 }
 
 /// The proxy, in a process of its own, so that it and the measuring do not slow each other.
-/// Prints its port; then, for every line it reads, the bytes that went up and down.
+/// Prints its port; then does what the lines it reads say, and prints for each the bytes that went
+/// to the client, and how many commands begin as `count` says.
 fn proxy(target: u16, round_trip: u64) {
     let faults = Faults { round_trip: Duration::from_millis(round_trip), ..Faults::default() };
-    let proxy = Proxy::with(target, faults);
+    let proxy = Proxy::with(target, faults.clone());
     println!("{}", proxy.port());
-    for _ in std::io::stdin().lock().lines().map_while(Result::ok) {
-        println!("{} {}", proxy.up(), proxy.down());
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        if let Some(capability) = line.strip_prefix("hide ") {
+            proxy.set(Faults { hide: capability.into(), ..faults.clone() });
+        }
+        let commands = line.strip_prefix("count ").map_or(0, |begins| proxy.count(begins));
+        println!("{} {commands}", proxy.down());
         let _ = std::io::stdout().flush();
     }
 }

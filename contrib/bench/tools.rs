@@ -133,10 +133,24 @@ impl ProxyProcess {
 
     /// Bytes that went to the client so far.
     pub fn received(&mut self) -> u64 {
-        self.input.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.ask("count ", 0)
+    }
+
+    /// Commands so far that begin so.
+    pub fn count(&mut self, beginning: &str) -> u64 {
+        self.ask(&format!("count {beginning}"), 1)
+    }
+
+    /// Connections from now on see nothing of this capability.
+    pub fn hide(&mut self, capability: &str) {
+        self.ask(&format!("hide {capability}"), 0);
+    }
+
+    fn ask(&mut self, what: &str, field: usize) -> u64 {
+        writeln!(self.input.as_mut().unwrap(), "{what}").unwrap();
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        line.split_whitespace().nth(field).unwrap().parse().unwrap()
     }
 }
 

@@ -158,6 +158,14 @@ impl TestImap {
         all.iter().filter(|m| m.message_id == id).map(|m| m.uid).collect()
     }
 
+    /// The UIDs that a search finds (`UNSEEN`, `HEADER Message-ID "<1@x>"`). Opens the folder.
+    pub fn search(&mut self, folder: &str, what: &str) -> Vec<u32> {
+        self.select(folder);
+        let said = self.raw(&format!("UID SEARCH {what}"));
+        let found = said.iter().find_map(|l| l.strip_prefix("* SEARCH")).expect("SEARCH");
+        found.split_whitespace().map(|n| n.parse().expect("a UID")).collect()
+    }
+
     pub fn append(&mut self, folder: &str, letter: &Letter) {
         self.append_all(folder, std::slice::from_ref(letter));
     }

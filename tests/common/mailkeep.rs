@@ -311,10 +311,16 @@ impl Running {
         self.group.id()
     }
 
+    /// How long ago it was started.
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Kills it with SIGKILL, now.
     pub fn kill(mut self) -> Outcome {
         self.group.child().kill().expect("kill");
-        self.wait(Duration::from_secs(10))
+        let timeout = self.age() + Duration::from_secs(10);
+        self.wait(timeout)
     }
 
     /// Kills it after this time, unless it has ended by then.
@@ -335,7 +341,7 @@ impl Running {
         self.group.ended().is_none()
     }
 
-    /// To its end. Fails the test if that takes longer than `timeout`.
+    /// To its end. Fails the test if that takes longer than `timeout`, counted from its start.
     pub fn wait(mut self, timeout: Duration) -> Outcome {
         let end = self.started + timeout;
         let status = loop {

@@ -113,7 +113,8 @@ impl Daemon {
         let begun = Instant::now();
         self.signal(Signal::TERM);
         let running = self.running.take().expect("running");
-        let done = running.wait(Duration::from_secs(600)).expect(0);
+        let timeout = running.age() + SOON;
+        let done = running.wait(timeout).expect(0);
         assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
         done
     }
