@@ -19,7 +19,7 @@ use super::protocol::{Reply, State};
 use crate::account::backoff::{self, Backoff, Cause, Then};
 use crate::account::clock::unix_now;
 use crate::account::{self, Opened, PassOptions, PassReport};
-use crate::config::{Account, Config, Protocol};
+use crate::config::{Account, Config};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{HoldId, HoldState};
 use crate::maildir::watch::{self, Watcher};
@@ -71,6 +71,8 @@ pub struct Worker {
     paused: bool,
     /// When to look at the latest; `None`: only when told.
     due: Option<Instant>,
+    /// Not before this: the server wants so much time between two logins (LOGIN-DELAY, RFC 2449).
+    not_before: Option<Instant>,
     /// Whether the last pass failed: then only time or an order leads to another one.
     failed: bool,
     /// Passes in a row that left something undone.
@@ -135,6 +137,7 @@ impl Worker {
             backoff: Backoff::default(),
             paused: false,
             due: Some(Instant::now()),
+            not_before: None,
             failed: false,
             unfinished: 0,
             echo: false,
@@ -176,7 +179,10 @@ impl Worker {
                 },
                 hint = changed(&mut self.watcher), if calm => {
                     tracing::trace!("{}: {hint:?}", self.account.name);
-                    return Woken::Look(Why::Here);
+                    match self.not_before.filter(|t| *t > Instant::now()) {
+                        Some(then) => self.due = self.due.min(Some(then)).or(Some(then)),
+                        None => return Woken::Look(Why::Here),
+                    }
                 }
                 event = self.hearing.next(), if calm => {
                     if self.hearing.take(event, self.opened.as_ref(), dice()) {
@@ -330,30 +336,19 @@ impl Worker {
     async fn pass(&mut self, options: &PassOptions) -> Option<Result<PassReport>> {
         let Self { account, config, board, orders, queue, opened, watcher, .. } = self;
         let progress = board.progress();
-        // the one place that knows what protocols there are
-        match account.protocol {
-            Protocol::Imap => {
-                let opened = match opened {
-                    Some(opened) => opened,
-                    None => match Opened::open(account, config) {
-                        Ok(new) => opened.insert(new),
-                        Err(e) => return Some(Err(e)),
-                    },
-                };
-                // what happens from now on is told
-                watch(watcher, account, board);
-                if let Some(watcher) = watcher {
-                    opened.trust(watcher.complete());
-                }
-                attended(orders, queue, board, opened.pass(account, options, &progress)).await
-            }
-            Protocol::Pop3 => {
-                let pass = account::pass(account, config, options, &progress);
-                let done = attended(orders, queue, board, pass).await;
-                watch(watcher, account, board);
-                done
-            }
+        let opened = match opened {
+            Some(opened) => opened,
+            None => match Opened::open(account, config) {
+                Ok(new) => opened.insert(new),
+                Err(e) => return Some(Err(e)),
+            },
+        };
+        // what happens from now on is told
+        watch(watcher, account, board);
+        if let Some(watcher) = watcher {
+            opened.trust(watcher.complete());
         }
+        attended(orders, queue, board, opened.pass(account, options, &progress)).await
     }
 
     fn passed(&mut self, why: Why, report: PassReport) {
@@ -409,6 +404,9 @@ impl Worker {
         };
         self.echo = echo.is_some_and(|e| e < wait);
         wait = wait.min(echo.unwrap_or(wait));
+        let delay = Duration::from_secs(u64::from(report.login_delay));
+        self.not_before = Instant::now().checked_add(delay);
+        wait = wait.max(delay);
         self.due = Instant::now().checked_add(wait);
         let until = unix_now().checked_add_unsigned(wait.as_secs());
         let push = self.hearing.methods();
