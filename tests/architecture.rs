@@ -21,7 +21,6 @@ const PURE: &[&str] = &[
     "src/maildir/names.rs",
     "src/pop3/protocol",
     "src/pop3/recognise.rs",
-    "src/pop3/recognise",
     "src/pop3/retention.rs",
     "src/sasl",
 ];

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::pass::{Pass, body_of};
+use super::before::body_of;
+use super::pass::Pass;
 use super::protocol::Number;
 use super::{MessageSink, recognise::Listed};
 use crate::account::SharedLedger;

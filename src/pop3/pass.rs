@@ -3,25 +3,21 @@
 //! anything retrieved is not durable, the session is closed without QUIT.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use super::deliver::{
-    Before, Committer, Done, Job, Sink, Target, adopt, delivered, place_of, rename,
-};
+use super::deliver::{Before, Committer, Done, Job, Sink, Target, adopt, rename};
 use super::protocol::Number;
 use super::recognise::{self, Freeze, Known, Listed, Settled, Stray};
-use super::{Capabilities, Quit, Session, Wanted, local, remove};
+use super::{Capabilities, Quit, Session, Wanted, before, local, remove};
 use crate::account::{Guard, Namer, PassOptions, PassReport, SharedLedger};
 use crate::config::{Account, Pop3};
 use crate::error::{Error, Kind, Result, Scope};
 use crate::executor::pipeline::Pipeline;
-use crate::ledger::{Action, FolderRecord, JournalEntry, Ledger, Mailbox, Side, Tx, path_for};
-use crate::maildir::{self, Durability, Maildir, NamesDigest, marker};
+use crate::ledger::{Action, FolderRecord, JournalEntry, Mailbox, Side, Tx};
+use crate::maildir::{self, Durability, Maildir, NamesDigest};
 use crate::model::{
-    BaseName, ContentHash, Fingerprint, FolderId, FolderName, Gone, Identity, Place, State, UidlId,
-    UidlRow, UidlState,
+    Fingerprint, FolderId, FolderName, Gone, Place, State, UidlId, UidlRow, UidlState,
 };
 use crate::progress::Progress;
 
@@ -84,7 +80,8 @@ pub struct Pass<'a> {
     pub now: i64,
     /// What happened.
     pub report: PassReport,
-    guard: Guard,
+    /// The generation in ledger and root marker.
+    pub guard: Guard,
     durability: Arc<Durability>,
     namer: Namer,
     /// Nothing of this epoch is known yet: what is here may be the server's.
@@ -123,7 +120,8 @@ impl Pass<'_> {
         self.folders.get(&folder).map(|s| maildir::place_path(&s.dir, place))
     }
 
-    fn note(&mut self, e: Error) {
+    /// Notes an error of one message or file.
+    pub fn note(&mut self, e: Error) {
         tracing::warn!("{}: {e}", self.account.name);
         if !self.report.errors.contains(&e) {
             self.report.errors.push(e);
@@ -176,8 +174,8 @@ pub async fn run(
     let scans = scanning.finish()?;
     let all = p.first || p.ledger.with(|l| Ok(!l.uidls_staged()?.is_empty()))?;
     let mut extras = local::observe(&mut p, scans, all).await?;
-    recover(&mut p, &mut extras)?;
-    let strays = if p.first { strays(&mut p, extras)? } else { Vec::new() };
+    before::recover(&mut p, &mut extras)?;
+    let mut strays = if p.first { before::strays(&mut p, extras)? } else { Vec::new() };
     let mut last: BTreeSet<Listed> = BTreeSet::new();
     for n in 1.. {
         let failed = last.len();
@@ -187,6 +185,7 @@ pub async fn run(
             Err(e) if n < SESSIONS && last.len() > failed && e.kind == Kind::Protocol => {
                 p.note(Error { scope: Scope::Message, ..e });
                 session = super::log_in(account).await?;
+                strays = before::unclaimed(&p, strays)?;
             }
             Err(e) => {
                 let noted = local::finish(&mut p);
@@ -249,7 +248,8 @@ async fn one_session(
     vanished(p, &known, &done, short)?;
     let capabilities = session.caps().clone();
     let fetched: BTreeSet<Number> = settled.fetch.iter().copied().collect();
-    let there = remove::There { listed: &listed, done: &done.delivered, fetched: &fetched };
+    let there =
+        remove::There { listed: &listed, done: &done.delivered, fetched: &fetched, known: &known };
     let marked = remove::due(p, &mut session, &there, &frozen).await?;
     end(p, session, marked).await?;
     remember(p, &listed, &frozen, &capabilities)
@@ -588,190 +588,4 @@ fn remember(
     }
     let mailbox = p.mailbox.clone();
     p.ledger.with(|l| l.write(|tx| tx.set_mailbox(&mailbox)))
-}
-
-/// Goes on with what a crash left between `tmp` and its place: found in any folder, or still in
-/// `tmp`; what is nowhere is forgotten, and so fetched again.
-fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
-    if p.dry_run {
-        return Ok(());
-    }
-    let staged = p.ledger.with(|l| l.uidls_staged())?;
-    for uidl in staged {
-        let Some(base) = uidl.base.clone() else { continue };
-        let mut at = None;
-        if let Some(i) = extras.iter().position(|(_, place)| place.file.base == base)
-            && let Some((folder, place)) = extras.get(i).cloned()
-            && let Some(path) = p.path(folder, &place)
-            && let Some(identity) = is_whole(&path, &uidl)?
-        {
-            extras.swap_remove(i);
-            at = Some((folder, place, identity));
-        }
-        if at.is_none()
-            && let Some(spot) = p.folders.get(&uidl.folder)
-        {
-            let place = place_of(&base);
-            let from = spot.dir.join("tmp").join(place.file.to_os_string());
-            if let Some(identity) = is_whole(&from, &uidl)? {
-                let dir = spot.dir.clone();
-                p.guard.open(&p.ledger)?;
-                maildir::deliver::publish_from(&from, &dir, &place)?;
-                at = Some((uidl.folder, place, identity));
-            }
-        }
-        let found = at.is_some();
-        let dirs: Vec<PathBuf> = at
-            .iter()
-            .filter_map(|(folder, place, _)| {
-                p.folders.get(folder).map(|s| s.dir.join(place.sub.as_str()))
-            })
-            .collect();
-        // whoever renamed it was killed before its directory was synced
-        maildir::sync_dirs(&dirs)?;
-        if let Some((folder, place, identity)) = at {
-            let name = p.folders.get(&folder).map(|s| s.rec.name.clone());
-            if let Some(spot) = p.folders.get_mut(&folder)
-                && place == place_of(&base)
-                && spot.names.is_none_or(|_| false)
-            {
-                spot.add(&place);
-            }
-            let mut uidl = uidl.clone();
-            uidl.folder = folder;
-            let name = name.unwrap_or_else(FolderName::inbox);
-            p.write(|tx| delivered(tx, &mut uidl, &name, &place, identity, "new on the server"))?;
-            p.report.new += 1;
-        }
-        if !found {
-            p.write(|tx| tx.delete_uidl(uidl.id))?;
-        }
-    }
-    // what was not staged is fetched again; another account may be at work in the same folder
-    let alone = marker::read(&p.account.maildir)?
-        .is_none_or(|m| m.lines.keys().all(|name| *name == p.account.name));
-    if alone && p.folders.values().any(|s| s.rec.name == p.pop3.folder && s.names.is_some()) {
-        p.maildir.clear_tmp(&p.pop3.folder)?;
-    }
-    Ok(())
-}
-
-/// What the file is, if it has the bytes that were staged.
-fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
-    match maildir::identify(path) {
-        Ok(found) if Some(found.digest.content) == uidl.content => Ok(Some(Identity {
-            content: Some(found.digest.content),
-            reader: Some(found.digest.reader),
-            fingerprint: found.digest.fingerprint,
-            wire_size: found.digest.wire_size,
-            internal_date: found.mtime,
-            server_id: None,
-        })),
-        Ok(_) => Ok(None),
-        Err(e) if e.kind == Kind::Raced => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// What was here before the first session: rows of an earlier server, and files without a row,
-/// but for those that another account's ledger knows.
-fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>> {
-    let mut out = Vec::new();
-    for row in local::earlier(p)? {
-        let at = row.place.as_ref().and_then(|place| {
-            p.folders.get(&row.folder).map(|s| (row.folder, s.dir.clone(), place.clone()))
-        });
-        out.push(Before { identity: row.identity.clone(), row: Some(row), at });
-    }
-    let Some(others) = others(p)? else { return Ok(out) };
-    for (folder, place) in extras {
-        let Some(spot) = p.folders.get(&folder) else { continue };
-        if others.theirs.contains(&(spot.rec.name.clone(), place.file.base.clone()))
-            || (others.unread && place.file.base.is_ours())
-        {
-            continue;
-        }
-        let found = match maildir::identify(&maildir::place_path(&spot.dir, &place)) {
-            Ok(found) => found,
-            Err(e) if e.kind == Kind::Raced => continue,
-            Err(e) => {
-                p.note(e);
-                continue;
-            }
-        };
-        let identity = Identity {
-            content: Some(found.digest.content),
-            reader: Some(found.digest.reader),
-            fingerprint: found.digest.fingerprint,
-            wire_size: found.digest.wire_size,
-            internal_date: found.mtime,
-            server_id: None,
-        };
-        out.push(Before { row: None, at: Some((folder, spot.dir.clone(), place)), identity });
-    }
-    Ok(out)
-}
-
-/// Files of the other accounts of this Maildir.
-struct Others {
-    theirs: BTreeSet<(FolderName, BaseName)>,
-    /// The ledger of one of them could not be read: any file with a name of ours may be its.
-    unread: bool,
-}
-
-fn others(p: &Pass<'_>) -> Result<Option<Others>> {
-    let mut out = Others { theirs: BTreeSet::new(), unread: false };
-    let names = marker::read(&p.account.maildir)?.unwrap_or_default().lines;
-    let state = p.ledger.with(|l| Ok(l.path().parent().map(Path::to_owned)))?;
-    for name in names.keys().filter(|n| **n != p.account.name) {
-        let ledger = state.as_ref().map(|dir| Ledger::open_readonly(&path_for(dir, name)));
-        let Some(Ok(Some(ledger))) = ledger else {
-            out.unread = true;
-            continue;
-        };
-        for (id, rec) in ledger.folders()? {
-            ledger.for_each_local(id, |_, place| {
-                out.theirs.insert((rec.name.clone(), place.file.base.clone()));
-                Ok(())
-            })?;
-        }
-    }
-    Ok(Some(out))
-}
-
-/// A hash of a file's bytes behind its header, CRLF as LF: what programs that add header lines
-/// leave alone.
-pub fn body_of(path: &Path) -> Result<ContentHash> {
-    let (mut file, _) = maildir::open_message(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 64 << 10];
-    let (mut in_header, mut line_empty, mut cr) = (true, true, false);
-    let mut out = Vec::with_capacity(buffer.len() + 1);
-    loop {
-        let n = file.read(&mut buffer).map_err(|e| Error::io(Scope::Message, "read", path, &e))?;
-        out.clear();
-        for b in buffer.get(..n).unwrap_or_default() {
-            if in_header {
-                match b {
-                    b'\n' if line_empty => in_header = false,
-                    b'\n' => line_empty = true,
-                    b'\r' => {}
-                    _ => line_empty = false,
-                }
-                continue;
-            }
-            if std::mem::take(&mut cr) && *b != b'\n' {
-                out.push(b'\r');
-            }
-            if *b == b'\r' {
-                cr = true;
-            } else {
-                out.push(*b);
-            }
-        }
-        hasher.update(&out);
-        if n == 0 {
-            return Ok(ContentHash(*hasher.finalize().as_bytes()));
-        }
-    }
 }

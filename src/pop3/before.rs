@@ -1,0 +1,218 @@
+//! What was here before a session: what a crash left half delivered, and, in a first session, the
+//! messages of another server, another program or a lost ledger.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::deliver::{Before, delivered, place_of};
+use super::local;
+use super::pass::Pass;
+use crate::error::{Error, Kind, Result, Scope};
+use crate::ledger::{Ledger, path_for};
+use crate::maildir::{self, marker};
+use crate::model::{BaseName, ContentHash, FolderName, Identity, UidlRow};
+
+/// Goes on with what a crash left between `tmp` and its place: found in any folder, or still in
+/// `tmp`; what is nowhere is forgotten, and so fetched again.
+pub fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
+    if p.dry_run {
+        return Ok(());
+    }
+    let staged = p.ledger.with(|l| l.uidls_staged())?;
+    for uidl in staged {
+        let Some(base) = uidl.base.clone() else { continue };
+        let mut at = None;
+        if let Some(i) = extras.iter().position(|(_, place)| place.file.base == base)
+            && let Some((folder, place)) = extras.get(i).cloned()
+            && let Some(path) = p.path(folder, &place)
+            && let Some(identity) = is_whole(&path, &uidl)?
+        {
+            extras.swap_remove(i);
+            at = Some((folder, place, identity));
+        }
+        if at.is_none()
+            && let Some(spot) = p.folders.get(&uidl.folder)
+        {
+            let place = place_of(&base);
+            let from = spot.dir.join("tmp").join(place.file.to_os_string());
+            if let Some(identity) = is_whole(&from, &uidl)? {
+                let dir = spot.dir.clone();
+                p.guard.open(&p.ledger)?;
+                maildir::deliver::publish_from(&from, &dir, &place)?;
+                at = Some((uidl.folder, place, identity));
+            }
+        }
+        let found = at.is_some();
+        let dirs: Vec<PathBuf> = at
+            .iter()
+            .filter_map(|(folder, place, _)| {
+                p.folders.get(folder).map(|s| s.dir.join(place.sub.as_str()))
+            })
+            .collect();
+        // whoever renamed it was killed before its directory was synced
+        maildir::sync_dirs(&dirs)?;
+        if let Some((folder, place, identity)) = at {
+            let name = p.folders.get(&folder).map(|s| s.rec.name.clone());
+            if let Some(spot) = p.folders.get_mut(&folder)
+                && place == place_of(&base)
+                && spot.names.is_none_or(|_| false)
+            {
+                spot.add(&place);
+            }
+            let mut uidl = uidl.clone();
+            uidl.folder = folder;
+            let name = name.unwrap_or_else(FolderName::inbox);
+            p.write(|tx| delivered(tx, &mut uidl, &name, &place, identity, "new on the server"))?;
+            p.report.new += 1;
+        }
+        if !found {
+            p.write(|tx| tx.delete_uidl(uidl.id))?;
+        }
+    }
+    // what was not staged is fetched again; another account may be at work in the same folder
+    let alone = marker::read(&p.account.maildir)?
+        .is_none_or(|m| m.lines.keys().all(|name| *name == p.account.name));
+    if alone && p.folders.values().any(|s| s.rec.name == p.pop3.folder && s.names.is_some()) {
+        p.maildir.clear_tmp(&p.pop3.folder)?;
+    }
+    Ok(())
+}
+
+/// What the file is, if it has the bytes that were staged.
+fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
+    match maildir::identify(path) {
+        Ok(found) if Some(found.digest.content) == uidl.content => Ok(Some(Identity {
+            content: Some(found.digest.content),
+            reader: Some(found.digest.reader),
+            fingerprint: found.digest.fingerprint,
+            wire_size: found.digest.wire_size,
+            internal_date: found.mtime,
+            server_id: None,
+        })),
+        Ok(_) => Ok(None),
+        Err(e) if e.kind == Kind::Raced => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What was here before the first session: rows of an earlier server, and files without a row,
+/// but for those that another account's ledger knows.
+pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>> {
+    let mut out = Vec::new();
+    for row in local::earlier(p)? {
+        let at = row.place.as_ref().and_then(|place| {
+            p.folders.get(&row.folder).map(|s| (row.folder, s.dir.clone(), place.clone()))
+        });
+        out.push(Before { identity: row.identity.clone(), row: Some(row), at });
+    }
+    let Some(others) = others(p)? else { return Ok(out) };
+    for (folder, place) in extras {
+        let Some(spot) = p.folders.get(&folder) else { continue };
+        if others.theirs.contains(&(spot.rec.name.clone(), place.file.base.clone()))
+            || (others.unread && place.file.base.is_ours())
+        {
+            continue;
+        }
+        let found = match maildir::identify(&maildir::place_path(&spot.dir, &place)) {
+            Ok(found) => found,
+            Err(e) if e.kind == Kind::Raced => continue,
+            Err(e) => {
+                p.note(e);
+                continue;
+            }
+        };
+        let identity = Identity {
+            content: Some(found.digest.content),
+            reader: Some(found.digest.reader),
+            fingerprint: found.digest.fingerprint,
+            wire_size: found.digest.wire_size,
+            internal_date: found.mtime,
+            server_id: None,
+        };
+        out.push(Before { row: None, at: Some((folder, spot.dir.clone(), place)), identity });
+    }
+    Ok(out)
+}
+
+/// Those that an earlier session did not take.
+pub fn unclaimed(p: &Pass<'_>, strays: Vec<Before>) -> Result<Vec<Before>> {
+    p.ledger.with(|l| {
+        let mut out = Vec::new();
+        for before in strays {
+            let free = match (&before.row, &before.at) {
+                (Some(row), _) => l.row(row.id)?.as_ref() == Some(row),
+                (None, Some((folder, _, place))) => l.row_at(*folder, &place.file.base)?.is_none(),
+                (None, None) => false,
+            };
+            if free {
+                out.push(before);
+            }
+        }
+        Ok(out)
+    })
+}
+
+/// Files of the other accounts of this Maildir.
+struct Others {
+    theirs: BTreeSet<(FolderName, BaseName)>,
+    /// The ledger of one of them could not be read: any file with a name of ours may be its.
+    unread: bool,
+}
+
+fn others(p: &Pass<'_>) -> Result<Option<Others>> {
+    let mut out = Others { theirs: BTreeSet::new(), unread: false };
+    let names = marker::read(&p.account.maildir)?.unwrap_or_default().lines;
+    let state = p.ledger.with(|l| Ok(l.path().parent().map(Path::to_owned)))?;
+    for name in names.keys().filter(|n| **n != p.account.name) {
+        let ledger = state.as_ref().map(|dir| Ledger::open_readonly(&path_for(dir, name)));
+        let Some(Ok(Some(ledger))) = ledger else {
+            out.unread = true;
+            continue;
+        };
+        for (id, rec) in ledger.folders()? {
+            ledger.for_each_local(id, |_, place| {
+                out.theirs.insert((rec.name.clone(), place.file.base.clone()));
+                Ok(())
+            })?;
+        }
+    }
+    Ok(Some(out))
+}
+
+/// A hash of a file's bytes behind its header, CRLF as LF: what programs that add header lines
+/// leave alone.
+pub fn body_of(path: &Path) -> Result<ContentHash> {
+    let (mut file, _) = maildir::open_message(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    let (mut in_header, mut line_empty, mut cr) = (true, true, false);
+    let mut out = Vec::with_capacity(buffer.len() + 1);
+    loop {
+        let n = file.read(&mut buffer).map_err(|e| Error::io(Scope::Message, "read", path, &e))?;
+        out.clear();
+        for b in buffer.get(..n).unwrap_or_default() {
+            if in_header {
+                match b {
+                    b'\n' if line_empty => in_header = false,
+                    b'\n' => line_empty = true,
+                    b'\r' => {}
+                    _ => line_empty = false,
+                }
+                continue;
+            }
+            if std::mem::take(&mut cr) && *b != b'\n' {
+                out.push(b'\r');
+            }
+            if *b == b'\r' {
+                cr = true;
+            } else {
+                out.push(*b);
+            }
+        }
+        hasher.update(&out);
+        if n == 0 {
+            return Ok(ContentHash(*hasher.finalize().as_bytes()));
+        }
+    }
+}
