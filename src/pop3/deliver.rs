@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use super::before::body_of;
 use super::pass::Pass;
 use super::protocol::Number;
-use super::recover::body_of;
 use super::{MessageSink, recognise::Listed};
 use crate::account::SharedLedger;
 use crate::error::{Error, Result};

@@ -3,6 +3,7 @@
 //! Reading order: `protocol` (bytes in, typed replies out; pure), `wire` (the connection that
 //! feeds it, bounded in time and memory), `login`, `client` (one session and its commands).
 
+mod before;
 pub mod client;
 mod deliver;
 mod local;
@@ -10,7 +11,6 @@ mod login;
 pub mod pass;
 pub mod protocol;
 pub mod recognise;
-mod recover;
 mod remove;
 pub mod retention;
 mod transfer;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::deliver::{Before, Committer, Done, Job, Sink, Target, adopt, rename};
 use super::protocol::Number;
 use super::recognise::{self, Freeze, Known, Listed, Settled, Stray};
-use super::{Capabilities, Quit, Session, Wanted, local, recover, remove};
+use super::{Capabilities, Quit, Session, Wanted, before, local, remove};
 use crate::account::{Guard, Namer, PassOptions, PassReport, SharedLedger};
 use crate::config::{Account, Pop3};
 use crate::error::{Error, Kind, Result, Scope};
@@ -120,6 +120,7 @@ impl Pass<'_> {
         self.folders.get(&folder).map(|s| maildir::place_path(&s.dir, place))
     }
 
+    /// Notes an error of one message or file.
     pub fn note(&mut self, e: Error) {
         tracing::warn!("{}: {e}", self.account.name);
         if !self.report.errors.contains(&e) {
@@ -173,8 +174,8 @@ pub async fn run(
     let scans = scanning.finish()?;
     let all = p.first || p.ledger.with(|l| Ok(!l.uidls_staged()?.is_empty()))?;
     let mut extras = local::observe(&mut p, scans, all).await?;
-    recover::recover(&mut p, &mut extras)?;
-    let strays = if p.first { recover::strays(&mut p, extras)? } else { Vec::new() };
+    before::recover(&mut p, &mut extras)?;
+    let mut strays = if p.first { before::strays(&mut p, extras)? } else { Vec::new() };
     let mut last: BTreeSet<Listed> = BTreeSet::new();
     for n in 1.. {
         let failed = last.len();
@@ -184,6 +185,7 @@ pub async fn run(
             Err(e) if n < SESSIONS && last.len() > failed && e.kind == Kind::Protocol => {
                 p.note(Error { scope: Scope::Message, ..e });
                 session = super::log_in(account).await?;
+                strays = before::unclaimed(&p, strays)?;
             }
             Err(e) => {
                 let noted = local::finish(&mut p);
@@ -246,7 +248,8 @@ async fn one_session(
     vanished(p, &known, &done, short)?;
     let capabilities = session.caps().clone();
     let fetched: BTreeSet<Number> = settled.fetch.iter().copied().collect();
-    let there = remove::There { listed: &listed, done: &done.delivered, fetched: &fetched };
+    let there =
+        remove::There { listed: &listed, done: &done.delivered, fetched: &fetched, known: &known };
     let marked = remove::due(p, &mut session, &there, &frozen).await?;
     end(p, session, marked).await?;
     remember(p, &listed, &frozen, &capabilities)

@@ -30,6 +30,8 @@ pub struct There<'a> {
     pub done: &'a BTreeMap<Number, UidlId>,
     /// Those that were retrieved just now.
     pub fetched: &'a BTreeSet<Number>,
+    /// What the ledger said before the session; what the session changed is read again.
+    pub known: &'a Known,
 }
 
 /// Marks what is due. What was marked waits for QUIT.
@@ -116,13 +118,25 @@ fn names(p: &Pass<'_>) -> BTreeMap<FolderId, FolderName> {
 fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>, Retention)> {
     let mut uidls = BTreeMap::new();
     let mut all = Vec::new();
-    let (since, epoch) = (p.now - WINDOW, p.mailbox.epoch);
+    let since = p.now - WINDOW;
+    let when_removed = p.pop3.delete_when_removed_locally;
+    let by_number: BTreeMap<Number, &Listed> = there.listed.iter().map(|l| (l.number, l)).collect();
     let standing = p.ledger.with(|l| {
-        let mut on_server: BTreeMap<UidlId, UidlRow> =
-            l.uidls_on_server(epoch)?.into_iter().map(|u| (u.id, u)).collect();
-        let removed = l.uidls_removed_here(epoch)?;
+        let removed = match when_removed {
+            true => l.uidls_removed_here(p.mailbox.epoch)?,
+            false => BTreeSet::new(),
+        };
         for (number, id) in there.done {
-            let Some(uidl) = on_server.remove(id) else { continue };
+            // a mailbox in which nothing happened costs no question a message
+            let listed = by_number.get(number);
+            let before = there.known.rows.get(id).filter(|u| {
+                u.state.on_server() && u.row.is_some() && listed.is_some_and(|l| l.uidl == u.uidl)
+            });
+            let uidl = match before {
+                Some(uidl) => Some(uidl.clone()),
+                None => l.uidl(*id)?,
+            };
+            let Some(uidl) = uidl else { continue };
             all.push(retention::There {
                 number: *number,
                 id: *id,
@@ -157,7 +171,7 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
     let rules = Rules {
         keep: p.pop3.keep,
         keep_newest: p.pop3.keep_newest,
-        when_removed: p.pop3.delete_when_removed_locally,
+        when_removed,
         brake: p.account.policy.brake,
     };
     let retention = retention::retain(&all, others, &rules, &standing, p.now);
@@ -362,7 +376,7 @@ pub fn describe(
     let done: BTreeMap<Number, UidlId> =
         settled.known.iter().chain(&settled.renamed).map(|(n, id)| (*n, *id)).collect();
     let listed: Vec<Listed> = by_number.values().map(|l| (*l).clone()).collect();
-    let there = There { listed: &listed, done: &done, fetched: &BTreeSet::new() };
+    let there = There { listed: &listed, done: &done, fetched: &BTreeSet::new(), known };
     let (_, retention) = decide(p, &there)?;
     for (id, (why, _)) in &retention.delete {
         let Some(row) = known.rows.get(id).or_else(|| known.gone.get(id)) else { continue };

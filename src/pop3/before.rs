@@ -1,5 +1,5 @@
-//! What is here before a session: deliveries that a crash cut short, and mail that came by another
-//! way.
+//! What was here before a session: what a crash left half delivered, and, in a first session, the
+//! messages of another server, another program or a lost ledger.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -56,7 +56,7 @@ pub fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
             let name = p.folders.get(&folder).map(|s| s.rec.name.clone());
             if let Some(spot) = p.folders.get_mut(&folder)
                 && place == place_of(&base)
-                && spot.names.is_none()
+                && spot.names.is_none_or(|_| false)
             {
                 spot.add(&place);
             }
@@ -106,7 +106,7 @@ pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>
         });
         out.push(Before { identity: row.identity.clone(), row: Some(row), at });
     }
-    let others = others(p)?;
+    let Some(others) = others(p)? else { return Ok(out) };
     for (folder, place) in extras {
         let Some(spot) = p.folders.get(&folder) else { continue };
         if others.theirs.contains(&(spot.rec.name.clone(), place.file.base.clone()))
@@ -135,6 +135,24 @@ pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>
     Ok(out)
 }
 
+/// Those that an earlier session did not take.
+pub fn unclaimed(p: &Pass<'_>, strays: Vec<Before>) -> Result<Vec<Before>> {
+    p.ledger.with(|l| {
+        let mut out = Vec::new();
+        for before in strays {
+            let free = match (&before.row, &before.at) {
+                (Some(row), _) => l.row(row.id)?.as_ref() == Some(row),
+                (None, Some((folder, _, place))) => l.row_at(*folder, &place.file.base)?.is_none(),
+                (None, None) => false,
+            };
+            if free {
+                out.push(before);
+            }
+        }
+        Ok(out)
+    })
+}
+
 /// Files of the other accounts of this Maildir.
 struct Others {
     theirs: BTreeSet<(FolderName, BaseName)>,
@@ -142,7 +160,7 @@ struct Others {
     unread: bool,
 }
 
-fn others(p: &Pass<'_>) -> Result<Others> {
+fn others(p: &Pass<'_>) -> Result<Option<Others>> {
     let mut out = Others { theirs: BTreeSet::new(), unread: false };
     let names = marker::read(&p.account.maildir)?.unwrap_or_default().lines;
     let state = p.ledger.with(|l| Ok(l.path().parent().map(Path::to_owned)))?;
@@ -159,7 +177,7 @@ fn others(p: &Pass<'_>) -> Result<Others> {
             })?;
         }
     }
-    Ok(out)
+    Ok(Some(out))
 }
 
 /// A hash of a file's bytes behind its header, CRLF as LF: what programs that add header lines
