@@ -20,11 +20,19 @@
 //! - *Act* ([`executor`]): each effect is durable before the ledger says so, and the ledger says so
 //!   before anything on the server relies on it.
 //!
+//! A POP3 pass is shorter ([`pop3`], `pop3/pass.rs`): what a listing means (`pop3/recognise.rs`) and
+//! what may be deleted on the server (`pop3/retention.rs`) are pure, too; its messages have rows in
+//! the same ledger, so that the account can become an IMAP one.
+//!
+//! [`daemon`] makes passes when there is a reason to: push (`imap/push.rs`), the watcher
+//! (`maildir/watch.rs`), a timer, or somebody who asks through the control socket. All of these are
+//! hints; only a pass decides.
+//!
 //! # Reading order
 //!
 //! [`model`] (the words), [`reconcile`], [`policy`], `account/pass.rs`, `account/observe/`,
 //! [`executor`], [`ledger`] with its `schema.sql`, [`maildir`], [`imap`] and [`pop3`] over [`net`]
-//! with [`sasl`]; then [`config`], [`secret`], [`cli`].
+//! with [`sasl`]; then [`daemon`], [`config`], [`secret`], [`cli`].
 //!
 //! # What holds everywhere
 //!
