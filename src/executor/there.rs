@@ -23,7 +23,11 @@ pub async fn create_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
         .session
         .create(&name)
         .await
-        .map_err(|e| e.at(format_args!("cannot create folder {name} on the server")))?;
+        .map_err(|e| e.at(format_args!("cannot create folder {name} on the server")))
+        .map_err(|e| match e.kind {
+            Kind::Refused => e.next("give it a name here that the server takes, or exclude it"),
+            _ => e,
+        })?;
     let entry = journal::in_folder(p, Done::FolderCreate, Side::There, id, "it is here");
     let f = p.folder_mut(id)?;
     f.server = Presence::There;
