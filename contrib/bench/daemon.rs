@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use crate::common::mailkeep::{Running, program, write_private};
-use crate::common::process::{temp_dir, wait_for};
+use crate::common::process::{command, temp_dir, wait_for};
 use crate::common::server::USER;
 use crate::common::{Dovecot, Letter, Mint, Options, Server, TestImap};
 use crate::tools::ProxyProcess;
@@ -108,7 +108,7 @@ impl World {
     }
 
     fn start(&mut self) {
-        let mut command = Command::new(program());
+        let mut command = command(program(), None);
         command.arg("--config").arg(self.dir.path().join("c.toml")).arg("run");
         self.daemon = Some(Running::start(command));
     }

@@ -79,6 +79,11 @@ impl Backoff {
         *self = Self::default();
     }
 
+    /// Whether a login was refused: what a person may have mended.
+    pub fn is_refused(&self) -> bool {
+        self.refusals > 0
+    }
+
     /// Another failure. `hint`: what the server asked for; `dice`: any number, for the jitter.
     pub fn failed(&mut self, cause: Cause, hint: Option<Duration>, dice: u64) -> Then {
         if cause == Cause::Credentials {

@@ -49,6 +49,10 @@ pub enum Event {
     Late,
 }
 
+/// A server that let a pass through is asked for push again within this, however often the
+/// connections broke before.
+const AFTER_A_PASS: Duration = Duration::from_secs(60);
+
 /// How long it may take to tell what a poll found. Dovecot lets news rest for half a second.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -122,8 +126,9 @@ impl Hearing {
         };
         self.folders = folders.iter().map(watched).collect();
         let Some(push) = &mut self.push else {
-            if self.starting.is_none() && self.start_at.is_none() {
-                self.start_at = Some(Instant::now());
+            if self.starting.is_none() {
+                let now = Instant::now();
+                self.start_at = Some(self.start_at.map_or(now, |at| at.min(now + AFTER_A_PASS)));
             }
             return;
         };

@@ -253,7 +253,7 @@ impl Worker {
         match wake {
             Wake::Network if !self.failed => return false,
             Wake::Slept => self.hang_up().await,
-            Wake::Reloaded if !parked => return false,
+            Wake::Reloaded if !parked && !self.backoff.is_refused() => return false,
             Wake::Network | Wake::Moved | Wake::Reloaded => {}
         }
         if self.paused || parked && wake != Wake::Reloaded {

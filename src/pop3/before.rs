@@ -65,6 +65,7 @@ pub fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
             let name = name.unwrap_or_else(FolderName::inbox);
             p.write(|tx| delivered(tx, &mut uidl, &name, &place, identity, "new on the server"))?;
             p.report.new += 1;
+            p.report.new_in.insert(name);
         }
         if !found {
             p.write(|tx| tx.delete_uidl(uidl.id))?;

@@ -15,9 +15,10 @@ use crate::error::{Error, Result};
 use crate::executor::pipeline::{Delivery, Landed, make_durable};
 use crate::ledger::{Action, JournalEntry, Side, Tx};
 use crate::maildir::{self, Durability};
+use crate::model::identity::Digest;
 use crate::model::{
-    BaseName, ContentHash, FileName, Flags, FolderId, FolderName, Identity, Place, Row, RowId,
-    State, Subdir, UidlId, UidlRow, UidlState,
+    BaseName, FileName, Flags, FolderId, FolderName, Identity, Place, Row, RowId, State, Subdir,
+    UidlId, UidlRow, UidlState,
 };
 use crate::progress::Progress;
 
@@ -177,7 +178,8 @@ impl Committer {
     /// Whether its bytes are those of a message that we know and that no listed message is yet. It
     /// then has this UIDL from now on.
     fn is_known(&mut self, landed: &Landed<Job>) -> Result<bool> {
-        let content = landed.staged.digest.content;
+        let digest = &landed.staged.digest;
+        let content = digest.content;
         let listed = landed.job.listed.clone();
         let rows = self.ledger.with(|l| l.uidls_by_content(self.epoch, &content))?;
         let taken = |id: &UidlId| self.done.lock().is_ok_and(|d| d.taken.contains(id));
@@ -197,7 +199,7 @@ impl Committer {
         let (epoch, target) = (self.epoch, &landed.job.target);
         let id = self
             .ledger
-            .with(|l| l.write(|tx| adopt(tx, epoch, &listed, &before, target, Some(content))))?;
+            .with(|l| l.write(|tx| adopt(tx, epoch, &listed, &before, target, Some(digest))))?;
         self.take(listed.number, id);
         Ok(true)
     }
@@ -317,15 +319,16 @@ pub fn rename(tx: &mut Tx<'_>, uidl: &mut UidlRow, listed: &Listed) -> Result<()
     tx.update_uidl(uidl)
 }
 
-/// What was here before is a message of this server.
+/// What was here before is a message of this server; `there` if it was retrieved to see that.
 pub fn adopt(
     tx: &mut Tx<'_>,
     epoch: u32,
     listed: &Listed,
     before: &Before,
     target: &Target,
-    content: Option<ContentHash>,
+    there: Option<&Digest>,
 ) -> Result<UidlId> {
+    let content = there.map(|d| d.content);
     let known = match &before.row {
         Some(row) => tx.uidl_of_row(row.id)?,
         None => None,
@@ -363,6 +366,13 @@ pub fn adopt(
             let place = before.at.as_ref().map(|(.., place)| place);
             let mut row = row_of(&uidl, place, before.identity.clone());
             row.exact = content == before.identity.content;
+            // the server's, as in every row, by which it is found there again: the file may have
+            // lines that another program added
+            row.identity.wire_size = match there {
+                Some(digest) => digest.wire_size,
+                None if listed.size > 0 => listed.size,
+                None => before.identity.wire_size,
+            };
             uidl.row = Some(tx.insert_row(&row)?);
         }
     }

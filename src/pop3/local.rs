@@ -253,14 +253,15 @@ fn is_same(
     let Some((folder, place)) = extra.get(i) else { return Ok(false) };
     if let std::collections::btree_map::Entry::Vacant(slot) = identities.entry(i) {
         let Some(path) = p.path(*folder, place) else { return Ok(false) };
-        // far too small or too large is another message, and is not read
+        // Far too small or too large is another message, and is not read. A file that may have
+        // lines of another program has a size of its own.
         let size = match maildir::stat(&path) {
             Ok(stat) => stat.size,
             Err(e) if e.kind == Kind::Raced => return Ok(false),
             Err(e) => return Err(e),
         };
         let wire = row.identity.wire_size;
-        if wire > 0 && (size > wire + 1024 || size + 1024 < wire / 2) {
+        if row.exact && wire > 0 && (size > wire + 1024 || size + 1024 < wire / 2) {
             return Ok(false);
         }
         match maildir::identify(&path) {

@@ -464,6 +464,9 @@ async fn fetch(
     let stored = pipe.finish();
     let done = done.lock().map(|mut d| std::mem::take(&mut *d)).unwrap_or_default();
     p.report.new += done.new;
+    if done.new > 0 {
+        p.report.new_in.insert(target.name.clone());
+    }
     if let Some(spot) = p.folders.get_mut(&folder) {
         done.places.iter().for_each(|place| spot.add(place));
     }

@@ -87,6 +87,21 @@ fn a_refused_password_parks_the_account_after_two_tries() {
     daemon.stop();
 }
 
+/// The wait between the two tries is 20 s, and a person who mended the password need not sit it out.
+#[test]
+fn a_reload_tries_a_mended_password_at_once() {
+    let w = World::full();
+    w.mk.password("wrong");
+    let daemon = Daemon::start(&w.mk);
+    wait_state(&w.mk, "backoff");
+    w.mk.password(crate::common::server::PASSWORD);
+    w.mk.run(&["reload"]).expect(0);
+    let begun = Instant::now();
+    wait_state(&w.mk, "waiting");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    daemon.stop();
+}
+
 /// Half-open: the peer is there, and nothing comes any more.
 #[test]
 fn the_end_comes_in_time_even_in_a_pass_that_hangs() {

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use ::mailkeep::ledger::{Ledger, path_for};
 
 use crate::common::letters::{hash, odd, to_lf};
 use crate::common::maildir::{make_folder, move_file, mutt_save};
+use crate::common::process::wait_for;
 use crate::common::server::{PASSWORD, Server, USER};
 use crate::common::*;
 
@@ -312,6 +314,60 @@ fn a_maildir_of_another_program_is_adopted() {
         assert_eq!(server.imap().count("INBOX"), 0, "{program}: known, so keep holds");
         assert_eq!(counts(&mk, "INBOX").1, letters.len() as u64);
     }
+}
+
+/// What another program added makes the file larger than the server's message, which IMAP is asked
+/// for.
+#[test]
+fn what_was_adopted_pairs_when_pop3_becomes_imap() {
+    for program in ["getmail6", "fetchmail", "mpop"] {
+        let server = dovecot("");
+        let letters = Mint::new(11).letters(0..6);
+        server.seed("INBOX", &letters);
+        let mut mk = pop3(server.pop3_port(), "");
+        let dir = mk.folder("INBOX");
+        make_folder(&dir);
+        for (n, letter) in letters.iter().enumerate() {
+            let mut text = traces(program).into_bytes();
+            if n == 0 {
+                text.extend("Received: from far away\n".repeat(60).bytes());
+            }
+            text.extend(to_lf(&letter.body));
+            fs::write(dir.join("cur").join(format!("160000000{n}.M1P2.host:2,S")), text).unwrap();
+        }
+        assert_eq!(new(&mk.sync_ok()), 0, "{program}");
+        // also where it was moved meanwhile
+        let archive = mk.folder("Archive");
+        make_folder(&archive);
+        let largest =
+            inbox(&mk).into_iter().find(|m| m.path.to_string_lossy().contains("/1600000000."));
+        move_file(&largest.expect("the first letter"), &archive);
+        mk.sync_ok();
+        assert_eq!(counts(&mk, "Archive").0, 1, "{program}: the move is known");
+        let proxy = Proxy::to(server.port());
+        mk.unset("pop3").set("protocol", "imap").port(proxy.port());
+        mk.sync();
+        assert_eq!(proxy.body_fetches(), 0, "{program}: {:#?}", proxy.commands());
+        assert_eq!(proxy.count("APPEND"), 0, "{program}");
+        assert_eq!((inbox(&mk).len(), read_folder(&archive).len()), (5, 1), "{program}");
+        assert_eq!(server.imap().count("INBOX"), 6, "{program}");
+    }
+}
+
+#[test]
+fn a_hook_is_told_where_mail_came_to() {
+    let server = dovecot("");
+    server.seed("INBOX", &Mint::new(12).letters(0..3));
+    let mut mk = pop3(server.pop3_port(), "folder = \"In/Pop\"");
+    let out = mk.dir().join("hook");
+    let told = format!("echo \"$MAILKEEP_NEW $MAILKEEP_FOLDERS\" >> {}", out.display());
+    mk.set_raw("hooks", &format!("{{ new_mail = '{told}' }}"));
+    let daemon = mk.start(&["run"]);
+    let said = wait_for("the hook", Duration::from_secs(30), || {
+        fs::read_to_string(&out).ok().filter(|s| s.ends_with('\n'))
+    });
+    daemon.kill();
+    assert_eq!(said, "3 In/Pop\n");
 }
 
 /// Killed before its n-th step and resumed, for every n: each message is here once, and on the
