@@ -69,6 +69,8 @@ pub struct Connection {
 const IDLE: usize = 16 * 1024;
 /// The most that is read at once.
 const CHUNK: usize = 256 * 1024;
+/// A message is asked for in pieces of 8 MiB; a whole one with what stands around it.
+const PIECE: usize = (8 << 20) + (1 << 20);
 /// What may pile up unread while a write is under way.
 const READ_AHEAD: usize = 1024 * 1024;
 /// After so much quiet, buffers shrink.
@@ -432,14 +434,16 @@ impl Connection {
         }
     }
 
-    /// Makes room for the next read. The buffer grows by what came, not by what was announced.
+    /// Makes room for the next read. The buffer grows by what came, not by what was announced; but
+    /// for one piece of a message it grows once, or for a moment the old and the new would be there.
     fn make_room(&mut self) {
         if self.buf.capacity() - self.buf.len() >= self.chunk / 4 && self.buf.capacity() > 0 {
             return;
         }
         self.compact();
         let unread = self.buf.len();
-        let known = self.need.saturating_sub(unread).min(unread);
+        let trusted = if unread >= CHUNK { unread.max(PIECE) } else { unread };
+        let known = self.need.saturating_sub(unread).min(trusted);
         let more = known.max(self.chunk);
         if self.buf.capacity() - unread < more {
             self.buf.reserve_exact(more);
