@@ -143,15 +143,24 @@ pub fn hold_back_open_intents(
 struct Files<'a> {
     by_place: BTreeMap<(FolderId, &'a BaseName), FileId>,
     by_content: BTreeMap<ContentHash, FileId>,
+    /// As a reader wrote it anew.
+    by_reader: BTreeMap<ContentHash, FileId>,
 }
 
 impl<'a> Files<'a> {
     fn of(trees: &'a Trees) -> Self {
-        let mut out = Self { by_place: BTreeMap::new(), by_content: BTreeMap::new() };
+        let mut out = Self {
+            by_place: BTreeMap::new(),
+            by_content: BTreeMap::new(),
+            by_reader: BTreeMap::new(),
+        };
         for (id, f) in &trees.files {
             out.by_place.insert((f.folder, &f.place.file.base), *id);
             if let Some(h) = f.identity.content {
                 out.by_content.entry(h).or_insert(*id);
+            }
+            if let Some(h) = f.identity.reader {
+                out.by_reader.entry(h).or_insert(*id);
             }
         }
         out
@@ -163,6 +172,7 @@ impl<'a> Files<'a> {
         place
             .and_then(|(folder, p)| self.by_place.get(&(folder, &p.file.base)))
             .or_else(|| place.and(self.by_content.get(&intent.identity.content?)))
+            .or_else(|| place.and(self.by_reader.get(&intent.identity.reader?)))
             .copied()
     }
 }

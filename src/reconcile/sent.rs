@@ -49,9 +49,7 @@ pub(super) fn uploads(
     let size = |n| if trees.sizes_lie { 0 } else { n };
     for s in &trees.sent {
         let i = &s.identity;
-        if i.content.is_some()
-            && index.files(trees, i).any(|(_, f)| f.identity.content == i.content)
-        {
+        if i.content.is_some() && index.files(trees, i).next().is_some() {
             let g = groups.entry((s.target, &i.fingerprint, size(i.wire_size))).or_default();
             g.from = if g.sent.is_empty() { s.from } else { g.from.min(s.from) };
             g.sent.push(s);
@@ -70,7 +68,7 @@ pub(super) fn uploads(
             && proves(trees, s, a)
             && let Some(id) = files.take(pairs, s, Some(s.target))
         {
-            pairs.join(a.id, Known::File(id, true));
+            pairs.join(a.id, Known::File(id, same_bytes(trees, s, id)));
             continue;
         }
         wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
@@ -85,7 +83,7 @@ pub(super) fn uploads(
             let Some(s) = equal.and_then(VecDeque::pop_front) else { continue };
             // where it was first
             if let Some(id) = files.take(pairs, s, Some(s.target)) {
-                pairs.join(a.id, Known::File(id, true));
+                pairs.join(a.id, Known::File(id, same_bytes(trees, s, id)));
             } else if let Some(id) = files.take(pairs, s, None) {
                 pairs.join(a.id, Known::Refiled(id));
             }
@@ -116,27 +114,49 @@ fn proves(trees: &Trees, s: &Sent, a: &Row) -> bool {
         && !contradicted
 }
 
-/// Files by their bytes, in a folder and wherever.
-struct Files(BTreeMap<(ContentHash, Option<FolderId>), VecDeque<FileId>>);
+fn same_bytes(trees: &Trees, s: &Sent, file: FileId) -> bool {
+    trees.files.get(&file).is_some_and(|f| f.identity.content == s.identity.content)
+}
+
+/// By a hash, in a folder and wherever.
+type ByHash = BTreeMap<(ContentHash, Option<FolderId>), VecDeque<FileId>>;
+
+/// Files by their bytes, and by what of them a reader leaves alone that writes them anew. An edited
+/// draft is another message.
+struct Files {
+    equal: ByHash,
+    written_anew: ByHash,
+}
 
 impl Files {
     fn of(trees: &Trees) -> Self {
-        let mut out: BTreeMap<_, VecDeque<FileId>> = BTreeMap::new();
+        let mut out = Self { equal: ByHash::new(), written_anew: ByHash::new() };
         for (id, f) in &trees.files {
-            if let Some(h) = f.identity.content {
-                out.entry((h, Some(f.folder))).or_default().push_back(*id);
-                out.entry((h, None)).or_default().push_back(*id);
+            let draft = f.flags.has(SystemFlags::DRAFT) || trees.is_drafts(f.folder);
+            let hashes = [
+                (&mut out.equal, f.identity.content),
+                (&mut out.written_anew, f.identity.reader.filter(|_| !draft)),
+            ];
+            for (map, hash) in hashes {
+                if let Some(h) = hash {
+                    map.entry((h, Some(f.folder))).or_default().push_back(*id);
+                    map.entry((h, None)).or_default().push_back(*id);
+                }
             }
         }
-        Self(out)
+        out
     }
 
-    /// A file with the bytes that were sent, which nothing else is paired with.
+    /// A file that is what was sent, and which nothing else is paired with.
     fn take(&mut self, pairs: &Pairs, s: &Sent, folder: Option<FolderId>) -> Option<FileId> {
-        let equal = self.0.get_mut(&(s.identity.content?, folder))?;
-        while let Some(id) = equal.pop_front() {
-            if !pairs.files.contains(&id) {
-                return Some(id);
+        let i = &s.identity;
+        let maps = [(&mut self.equal, i.content), (&mut self.written_anew, i.reader)];
+        for (map, hash) in maps {
+            let Some(found) = hash.and_then(|h| map.get_mut(&(h, folder))) else { continue };
+            while let Some(id) = found.pop_front() {
+                if !pairs.files.contains(&id) {
+                    return Some(id);
+                }
             }
         }
         None

@@ -182,7 +182,7 @@ fn cut_before_and_after_a_command_that_changes() {
 #[test]
 fn moved_here_after_a_command_that_was_cut() {
     for mode in Mode::ALL {
-        for on in ["APPEND", "COPY"] {
+        for (on, written_anew) in [("APPEND", false), ("COPY", false), ("APPEND", true)] {
             let world = World::synced(Dovecot::in_mode(mode));
             let file = match on {
                 "APPEND" => deliver(&world.mk.folder("INBOX"), &world.mint.letter(1000)),
@@ -191,14 +191,19 @@ fn moved_here_after_a_command_that_was_cut() {
             let cut_on = Some(on.to_owned());
             world.proxy.set(Faults { cut_on, cut_answer: true, ..Faults::default() });
             println!("{mode:?}, cut on {on}: {}", world.mk.sync().text());
-            let inode = std::fs::metadata(&file).unwrap().ino();
+            let mut inode = std::fs::metadata(&file).unwrap().ino();
             let here = world.local("INBOX");
             let moved = here.iter().find(|m| m.inode == inode).expect("still here");
-            maildir::move_file(moved, &world.mk.folder("Lists/rust"));
+            if written_anew {
+                let saved = maildir::mutt_save(moved, &world.mk.folder("Lists/rust"));
+                inode = std::fs::metadata(&saved).unwrap().ino();
+            } else {
+                maildir::move_file(moved, &world.mk.folder("Lists/rust"));
+            }
             finish(&world);
             let count = |f| world.remote(f).len();
             let all = [count("INBOX"), count("Work"), count("Lists/rust")];
-            assert_eq!(all, [20, 12, 9], "{mode:?}, {on}");
+            assert_eq!(all, [20, 12, 9], "{mode:?}, {on}, written anew: {written_anew}");
             assert!(world.inodes("Lists/rust").contains(&inode));
         }
     }
