@@ -14,7 +14,7 @@ use crate::imap::{PermanentFlags, Session, Status};
 use crate::ledger::{FolderRecord, Ledger};
 use crate::maildir::watch::Complete;
 use crate::maildir::{DirSignature, Durability, KeywordMap, Maildir, NamesDigest};
-use crate::model::{BaseName, FolderId, FolderName, RowId, SpecialUse, Uid};
+use crate::model::{BaseName, FolderId, FolderName, RowId, SpecialUse, Uid, UidSet};
 use crate::policy::FolderPolicy;
 use crate::policy::decide::{Decision, decide};
 use crate::progress::Progress;
@@ -336,11 +336,42 @@ impl Pass<'_> {
 
     /// Opens a folder on the server, unless it is open already in a mode that will do.
     pub async fn select(&mut self, id: FolderId, write: bool) -> Result<()> {
-        let write = write && !self.options.dry_run && !self.account.policy.read_only;
+        let write = self.writes(write);
         if self.open.is_some_and(|(open, w)| open == id && (w || !write)) {
             return Ok(());
         }
         let selected = self.open_folder(id, write, None).await?;
+        self.same_epoch(id, &selected)
+    }
+
+    /// The same, and the UIDs of all its messages.
+    pub async fn select_listed(&mut self, id: FolderId, write: bool) -> Result<UidSet> {
+        let write = self.writes(write);
+        if self.open.is_some_and(|(open, w)| open == id && (w || !write)) {
+            return self.session.uids().await;
+        }
+        let wire = self.folder(id)?.wire()?;
+        self.open = None;
+        let both = self.session.select_listed(&wire, write).await;
+        let (selected, uids) = both.map_err(|e| self.at_folder(id, e))?;
+        self.note_open(id, write, &selected)?;
+        self.same_epoch(id, &selected)?;
+        Ok(uids)
+    }
+
+    /// Whether a folder may be opened for writing.
+    fn writes(&self, write: bool) -> bool {
+        write && !self.options.dry_run && !self.account.policy.read_only
+    }
+
+    fn at_folder(&self, id: FolderId, e: Error) -> Error {
+        match self.folder(id) {
+            Ok(f) => e.at(format_args!("folder {}", f.rec.name)),
+            Err(_) => e,
+        }
+    }
+
+    fn same_epoch(&mut self, id: FolderId, selected: &crate::imap::Selected) -> Result<()> {
         let f = self.folder(id)?;
         if f.rec.uidvalidity.is_some() && f.rec.uidvalidity != selected.uidvalidity {
             self.open = None;
@@ -366,12 +397,21 @@ impl Pass<'_> {
         write: bool,
         known: Option<crate::imap::Known>,
     ) -> Result<crate::imap::Selected> {
-        let write = write && !self.options.dry_run && !self.account.policy.read_only;
+        let write = self.writes(write);
         let wire = self.folder(id)?.wire()?;
         self.open = None;
         let selected = self.session.select(&wire, write, known).await;
-        let name = self.folder(id)?.rec.name.clone();
-        let selected = selected.map_err(|e| e.at(format_args!("folder {name}")))?;
+        let selected = selected.map_err(|e| self.at_folder(id, e))?;
+        self.note_open(id, write, &selected)?;
+        Ok(selected)
+    }
+
+    fn note_open(
+        &mut self,
+        id: FolderId,
+        write: bool,
+        selected: &crate::imap::Selected,
+    ) -> Result<()> {
         self.open = Some((id, write));
         let f = self.folder_mut(id)?;
         f.permanent = Some(selected.permanent.clone());
@@ -383,7 +423,7 @@ impl Pass<'_> {
             f.read_only = selected.read_only;
             f.closed = selected.read_only.then(|| READ_ONLY.to_owned());
         }
-        Ok(selected)
+        Ok(())
     }
 
     /// Opens a folder for an effect: its UIDVALIDITY must be the ledger's.

@@ -18,9 +18,11 @@ use crate::model::BaseName;
 const IN_FLIGHT: usize = 4 << 20;
 /// Messages up to this size are written in one piece.
 const SMALL: usize = 256 << 10;
-/// A batch ends after so many messages or bytes.
-const BATCH_MESSAGES: usize = 1024;
-const BATCH_BYTES: u64 = 32 << 20;
+/// A batch ends after so many messages if the committing thread waits for one, ...
+const BATCH: usize = 256;
+/// ... and after so many messages or bytes if it does not: the slower the disk, the larger they are.
+const MOST_MESSAGES: usize = 2048;
+const MOST_BYTES: u64 = 64 << 20;
 /// A slow line's batch ends after so long, so that a cut costs no more than that.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Up to so many messages, each is synced by itself.
@@ -70,7 +72,7 @@ impl<J: Delivery> Pipeline<J> {
     /// order; its first error ends the pipeline.
     pub fn start(mut commit: impl FnMut(Vec<Landed<J>>) -> Result<()> + Send + 'static) -> Self {
         let (to_writer, from_network) = mpsc::channel::<Sent<J>>();
-        let (to_committer, from_writer) = mpsc::sync_channel::<Vec<Landed<J>>>(1);
+        let (to_committer, from_writer) = mpsc::sync_channel::<Vec<Landed<J>>>(0);
         let failure = Arc::new(Mutex::new(None));
         let failed = failure.clone();
         let writer = std::thread::spawn(move || write(&from_network, &to_committer, &failed));
@@ -257,10 +259,16 @@ fn write<J: Delivery>(
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
         let due = !batch.is_empty() && since.elapsed() >= PATIENCE;
-        if due || batch.len() >= BATCH_MESSAGES || bytes >= BATCH_BYTES {
+        if due || batch.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
             bytes = 0;
             if to.send(std::mem::take(&mut batch)).is_err() {
                 break;
+            }
+        } else if batch.len() >= BATCH {
+            match to.try_send(std::mem::take(&mut batch)) {
+                Ok(()) => bytes = 0,
+                Err(mpsc::TrySendError::Full(back)) => batch = back,
+                Err(mpsc::TrySendError::Disconnected(_)) => break,
             }
         }
     }

@@ -104,8 +104,7 @@ async fn pull(
     line: &mut Line,
 ) -> Result<Option<Pulled>> {
     let Some(fresh) = p.folder(folder)?.fresh else { return Ok(None) };
-    p.select(folder, true).await?;
-    let listed = p.session.uids().await?;
+    let listed = p.select_listed(folder, true).await?;
     let known = p.ledger.with(|l| l.uid_set(folder))?;
     let set: UidSet = listed.iter().filter(|u| *u >= from && !known.contains(*u)).collect();
     let cursor = Cursor { folder, modseq: fresh.modseq };

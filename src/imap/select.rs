@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::code::Code;
 use super::response::{Looks, Untagged};
 use super::session::{Event, Folder, Noticed, Session, line, quoted, unreadable};
+use super::wire::Tag;
 use crate::error::{Error, Refusal, Result, Scope};
 use crate::model::{Flags, Keyword, ModSeq, SystemFlags, Uid, UidSet, UidValidity};
 
@@ -102,6 +103,25 @@ impl Session {
             self.settle().await?;
         }
         let known = known.filter(|_| self.qresync && self.caps.qresync);
+        let command = self.opening(wire, write, known)?;
+        let tag = self.send(&command);
+        self.opened(tag, &command, Opening::new(known), write).await
+    }
+
+    /// Opens a folder of which nothing is known, and lists its UIDs in the same round trip. Compare
+    /// their number with `exists()`.
+    pub async fn select_listed(&mut self, wire: &[u8], write: bool) -> Result<(Selected, UidSet)> {
+        self.alive()?;
+        let command = self.opening(wire, write, None)?;
+        let search = self.search_command(b"ALL");
+        let tags = (self.send(&command), self.send(&search));
+        let opened = self.opened(tags.0, &command, Opening::new(None), write).await;
+        // without an open folder it is refused, and that answer is waited for too (RFC 9051 6.4)
+        let found = self.found(tags.1, &search).await;
+        Ok((opened?, found?))
+    }
+
+    fn opening(&self, wire: &[u8], write: bool, known: Option<Known>) -> Result<Vec<u8>> {
         let mut command = if write { b"SELECT ".to_vec() } else { b"EXAMINE ".to_vec() };
         command.extend(quoted(wire)?);
         match known {
@@ -118,9 +138,18 @@ impl Session {
             }
             None => {}
         }
+        Ok(command)
+    }
+
+    async fn opened(
+        &mut self,
+        tag: Tag,
+        command: &[u8],
+        mut opening: Opening,
+        write: bool,
+    ) -> Result<Selected> {
         self.folder = Folder { fetching: true, ..Folder::default() };
-        let mut opening = Opening::new(known);
-        let opened = self.command(Scope::Folder, &command, |e| opening.take(e)).await;
+        let opened = self.answered(Scope::Folder, tag, command, |e| opening.take(e)).await;
         self.folder.fetching = false;
         self.folder.noticed = Noticed::default();
         opened?;
@@ -143,10 +172,20 @@ impl Session {
 
     /// The UIDs of the messages that match. No answer is an error, not an empty one.
     pub(super) async fn search(&mut self, criteria: &[u8]) -> Result<UidSet> {
-        let extended = self.caps.esearch;
-        let how: &[u8] = if extended { b"UID SEARCH RETURN (ALL)" } else { b"UID SEARCH" };
+        self.alive()?;
+        let command = self.search_command(criteria);
+        let tag = self.send(&command);
+        self.found(tag, &command).await
+    }
+
+    fn search_command(&self, criteria: &[u8]) -> Vec<u8> {
+        let how: &[u8] = if self.caps.esearch { b"UID SEARCH RETURN (ALL)" } else { b"UID SEARCH" };
+        line(&[how, criteria])
+    }
+
+    async fn found(&mut self, tag: Tag, command: &[u8]) -> Result<UidSet> {
         let mut found: Option<UidSet> = None;
-        self.command(Scope::Folder, &line(&[how, criteria]), |event| {
+        self.answered(Scope::Folder, tag, command, |event| {
             let uids = match event {
                 Event::Data(Untagged::Search(uids)) => uids,
                 Event::Data(Untagged::Esearch { all, .. }) => all,

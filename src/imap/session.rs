@@ -325,10 +325,21 @@ impl Session {
         &mut self,
         scope: Scope,
         command: &[u8],
-        mut f: impl FnMut(&Event<'_>) -> Result<()>,
+        f: impl FnMut(&Event<'_>) -> Result<()>,
     ) -> Result<()> {
         self.alive()?;
         let tag = self.send(command);
+        self.answered(scope, tag, command, f).await
+    }
+
+    /// Waits for the answer to a command that was sent, as [`Session::command`] does.
+    pub(super) async fn answered(
+        &mut self,
+        scope: Scope,
+        tag: Tag,
+        command: &[u8],
+        mut f: impl FnMut(&Event<'_>) -> Result<()>,
+    ) -> Result<()> {
         let mut first = Ok(());
         loop {
             let event = self.next().await?;

@@ -132,13 +132,11 @@ impl Staged {
 /// A whole message in memory to a file in `tmp`: one create, one write. Not durable yet.
 /// `Kind::Exists` if the name is taken in `tmp`.
 pub fn stage_bytes(dir: &Path, base: BaseName, wire: &[u8], internal_date: i64) -> Result<Staged> {
-    let mut digester = Digester::new();
-    for piece in wire.chunks(PIECE) {
-        digester.update(piece);
-    }
-    let digest = digester.finish();
+    let (digest, text) = Digester::whole(wire);
     let mut new = create(dir, &base)?;
-    let size = write_whole(&mut new, wire, digest.lf_is_exact)?;
+    let stored = if digest.lf_is_exact { &text } else { wire };
+    new.write(stored).map_err(|e| failed(&new, e))?;
+    let size = stored.len() as u64;
     seal(new, internal_date)?;
     Ok(Staged { base, digest, size })
 }

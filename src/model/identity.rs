@@ -118,10 +118,11 @@ const LONGEST_HEADER: usize = 1 << 20;
 /// Reads a message once, in pieces, in wire or in local form, and says what identifies it.
 pub struct Digester {
     content: blake3::Hasher,
-    reader: blake3::Hasher,
+    /// `None` while it would have read what `content` has: most messages have no field that readers
+    /// write, and are hashed once.
+    reader: Option<blake3::Hasher>,
     header: Vec<u8>,
     in_header: bool,
-    line_start: bool,
     pending_cr: bool,
     doubled_cr: bool,
     bare_lf: bool,
@@ -155,10 +156,9 @@ impl Digester {
     pub fn new() -> Self {
         Self {
             content: blake3::Hasher::new(),
-            reader: blake3::Hasher::new(),
+            reader: None,
             header: Vec::new(),
             in_header: true,
-            line_start: true,
             pending_cr: false,
             doubled_cr: false,
             bare_lf: false,
@@ -167,69 +167,80 @@ impl Digester {
         }
     }
 
+    /// A whole message at once, and its text with CRLF as LF.
+    pub fn whole(message: &[u8]) -> (Digest, Vec<u8>) {
+        let mut d = Self::new();
+        let mut text = Vec::with_capacity(message.len());
+        d.to_lf(message, &mut text);
+        d.end_line(&mut text);
+        d.feed(&text);
+        (d.finish(), text)
+    }
+
     /// The next bytes of the message.
-    pub fn update(&mut self, mut bytes: &[u8]) {
-        // Normal text goes to the hashers in pieces between line ends; `buffer` collects them so
-        // that the hashers see large inputs.
+    pub fn update(&mut self, bytes: &[u8]) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        while !bytes.is_empty() {
-            if self.pending_cr {
-                self.pending_cr = false;
-                match bytes.first() {
-                    Some(b'\n') => {
-                        buffer.push(b'\n');
-                        self.wire_size += 2;
-                        bytes = bytes.get(1..).unwrap_or_default();
-                        continue;
-                    }
-                    first => {
-                        self.doubled_cr |= first == Some(&b'\r');
-                        buffer.push(b'\r');
-                        self.wire_size += 1;
-                    }
-                }
-            }
-            let run = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
-            let (text, tail) = bytes.split_at(run);
-            buffer.extend_from_slice(text);
-            self.wire_size += text.len() as u64;
-            match tail.first() {
-                Some(b'\n') => {
-                    self.bare_lf = true;
-                    buffer.push(b'\n');
-                    self.wire_size += 2;
-                }
-                Some(_) => {
-                    if tail.get(1) == Some(&b'\r') {
-                        self.doubled_cr = true;
-                    }
-                    self.pending_cr = true;
-                }
-                None => {}
-            }
-            bytes = tail.get(1..).unwrap_or_default();
-        }
+        self.to_lf(bytes, &mut buffer);
         self.feed(&buffer);
         self.buffer = buffer;
     }
 
     /// The end of the message.
     pub fn finish(mut self) -> Digest {
-        if self.pending_cr {
-            self.wire_size += 1;
-            self.feed(b"\r");
-        }
-        let fingerprint = Fingerprint::from_header(&self.header);
+        let mut rest = Vec::new();
+        self.end_line(&mut rest);
+        self.feed(&rest);
         if self.in_header {
-            self.hash_header();
+            self.end_header();
         }
+        let content = ContentHash(*self.content.finalize().as_bytes());
+        let reader = self.reader.map_or(content, |r| ContentHash(*r.finalize().as_bytes()));
         Digest {
-            content: ContentHash(*self.content.finalize().as_bytes()),
-            reader: ContentHash(*self.reader.finalize().as_bytes()),
-            fingerprint,
+            content,
+            reader,
+            fingerprint: Fingerprint::from_header(&self.header),
             wire_size: self.wire_size,
             lf_is_exact: !self.bare_lf && !self.doubled_cr,
+        }
+    }
+
+    /// Appends the bytes with CRLF as LF; a CR at their end waits for what follows.
+    fn to_lf(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+        while !bytes.is_empty() {
+            if self.pending_cr {
+                if let Some(rest) = bytes.strip_prefix(b"\n") {
+                    self.pending_cr = false;
+                    out.push(b'\n');
+                    self.wire_size += 2;
+                    bytes = rest;
+                    continue;
+                }
+                self.doubled_cr |= bytes.first() == Some(&b'\r');
+                self.end_line(out);
+            }
+            let run = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
+            let (text, tail) = bytes.split_at(run);
+            out.extend_from_slice(text);
+            self.wire_size += text.len() as u64;
+            match tail.first() {
+                Some(b'\n') => {
+                    self.bare_lf = true;
+                    out.push(b'\n');
+                    self.wire_size += 2;
+                }
+                Some(_) => self.pending_cr = true,
+                None => {}
+            }
+            bytes = tail.get(1..).unwrap_or_default();
+        }
+    }
+
+    /// A CR that no LF followed is itself.
+    fn end_line(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.pending_cr) {
+            out.push(b'\r');
+            self.wire_size += 1;
         }
     }
 
@@ -238,31 +249,49 @@ impl Digester {
         self.content.update(bytes);
         let mut body = bytes;
         if self.in_header {
-            body = &[];
-            for (i, b) in bytes.iter().enumerate() {
-                self.header.push(*b);
-                let empty_line = *b == b'\n' && self.line_start;
-                self.line_start = *b == b'\n';
-                if empty_line || self.header.len() >= LONGEST_HEADER {
-                    self.in_header = false;
-                    self.hash_header();
-                    body = bytes.get(i + 1..).unwrap_or_default();
-                    break;
-                }
-            }
+            let room = LONGEST_HEADER - self.header.len();
+            let end = self.empty_line(bytes).unwrap_or(usize::MAX).min(room);
+            let Some((header, tail)) = bytes.split_at_checked(end) else {
+                return self.header.extend_from_slice(bytes);
+            };
+            self.header.extend_from_slice(header);
+            self.end_header();
+            body = tail;
         }
-        self.reader.update(body);
+        if let Some(reader) = &mut self.reader {
+            reader.update(body);
+        }
     }
 
-    fn hash_header(&mut self) {
+    /// Where the header ends in the bytes that follow it: behind the first empty line.
+    fn empty_line(&self, bytes: &[u8]) -> Option<usize> {
+        if matches!(self.header.last(), None | Some(b'\n')) && bytes.first() == Some(&b'\n') {
+            return Some(1);
+        }
+        memchr::memmem::find(bytes, b"\n\n").map(|at| at + 2)
+    }
+
+    /// From here on the readers' hash goes its own way if the header has to be read otherwise.
+    fn end_header(&mut self) {
+        self.in_header = false;
+        let mut kept = Vec::new();
+        let mut len = 0;
         for f in fields(&self.header) {
+            len += f.len();
             let name = f.split(|b| *b == b':').next().unwrap_or_default().trim_ascii_end();
             let reader_writes = [&b"status"[..], b"x-status", b"content-length", b"lines"];
             if !reader_writes.iter().any(|n| name.eq_ignore_ascii_case(n)) {
-                self.reader.update(f);
+                kept.extend_from_slice(f);
             }
         }
-        self.reader.update(b"\n");
+        // a reader ends a header that has no empty line with one; nothing at all stays nothing
+        let ends = len < self.header.len() || len == 0;
+        if kept.len() < len || !ends {
+            kept.push(b'\n');
+            let mut reader = blake3::Hasher::new();
+            reader.update(&kept);
+            self.reader = Some(reader);
+        }
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Committer {
     pub durability: Arc<Durability>,
     /// The epoch of the UIDLs.
     pub epoch: u32,
+    /// No message of the epoch was known before: what comes is compared with `before` alone.
+    pub nothing_known: bool,
     /// What was here before, in a first session; each is taken once.
     pub before: Vec<Before>,
     /// What became of it.
@@ -181,7 +183,10 @@ impl Committer {
         let digest = &landed.staged.digest;
         let content = digest.content;
         let listed = landed.job.listed.clone();
-        let rows = self.ledger.with(|l| l.uidls_by_content(self.epoch, &content))?;
+        let rows = match self.nothing_known {
+            true => Vec::new(),
+            false => self.ledger.with(|l| l.uidls_by_content(self.epoch, &content))?,
+        };
         let taken = |id: &UidlId| self.done.lock().is_ok_and(|d| d.taken.contains(id));
         // one that we deleted there is the same only if it comes back under its own UIDL
         let fits = |r: &UidlRow| {

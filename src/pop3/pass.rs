@@ -292,6 +292,10 @@ fn known(p: &Pass<'_>, listed: &[Listed], strays: &[Before]) -> Result<Known> {
             *times.entry(uidl).or_default() += 1;
         }
         let mut new = false;
+        if l.count_uidls(epoch)? == 0 {
+            new = true;
+            times.clear();
+        }
         for (uidl, n) in times {
             if n > 1 || !named.contains(uidl) {
                 let found = l.uidls_named(epoch, uidl)?;
@@ -448,11 +452,13 @@ async fn fetch(
     }
     p.progress.begin(wanted.len() as u64);
     p.progress.folder(&target.name);
+    let nothing_known = p.ledger.with(|l| l.count_uidls(p.mailbox.epoch))? == 0;
     let done = Arc::new(Mutex::new(taken));
     let mut committer = Committer {
         ledger: p.ledger.clone(),
         durability: p.durability.clone(),
         epoch: p.mailbox.epoch,
+        nothing_known,
         before,
         done: done.clone(),
     };
@@ -495,10 +501,12 @@ fn vanished(p: &mut Pass<'_>, known: &Known, done: &Done, short: bool) -> Result
         .values()
         .filter(|r| r.state.on_server() && !done.taken.contains(&r.id))
         .collect();
-    let epoch_rows = if p.first { local::earlier(p)? } else { Vec::new() };
+    let epoch_rows = if p.first { p.ledger.with(|l| l.dirty_rows())? } else { Vec::new() };
     let names: BTreeMap<FolderId, FolderName> =
         p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect();
     let now = p.now;
+    let epoch_rows: Vec<_> =
+        epoch_rows.into_iter().filter(|r| r.gone == Some(Gone::Epoch)).collect();
     if left.is_empty() && epoch_rows.is_empty() {
         return Ok(());
     }
@@ -512,7 +520,7 @@ fn vanished(p: &mut Pass<'_>, known: &Known, done: &Done, short: bool) -> Result
             kept += u64::from(!ours);
             gone_there(tx, &mut uidl, &names, now, ours.then_some(false), why)?;
         }
-        for row in epoch_rows.iter().filter(|r| r.gone == Some(Gone::Epoch)) {
+        for row in &epoch_rows {
             let Some(mut row) = tx.row(row.id)?.filter(|r| r.gone == Some(Gone::Epoch)) else {
                 continue;
             };

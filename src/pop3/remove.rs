@@ -8,6 +8,7 @@ use super::protocol::Number;
 use super::recognise::{Freeze, Known, Listed, Settled};
 use super::retention::{self, Retention, Rules, Standing, Why};
 use super::{MessageSink, Session, Wanted};
+use crate::config::Keep;
 use crate::error::{Error, Result};
 use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side};
 use crate::model::identity::Digester;
@@ -120,6 +121,7 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
     let mut all = Vec::new();
     let since = p.now - WINDOW;
     let when_removed = p.pop3.delete_when_removed_locally;
+    let nothing_due = p.pop3.keep == Keep::Forever && p.pop3.keep_newest.is_none() && !when_removed;
     let by_number: BTreeMap<Number, &Listed> = there.listed.iter().map(|l| (l.number, l)).collect();
     let standing = p.ledger.with(|l| {
         let removed = match when_removed {
@@ -134,6 +136,8 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
             });
             let uidl = match before {
                 Some(uidl) => Some(uidl.clone()),
+                // it was delivered or renamed just now, and no deletion of it is under way
+                None if nothing_due => None,
                 None => l.uidl(*id)?,
             };
             let Some(uidl) = uidl else { continue };

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use super::super::pass::{Fresh, Pass};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
-use crate::imap::{Known, Listed, Selected};
+use crate::imap::{Known, Listed, Selected, Status};
 use crate::ledger::FolderRecord;
-use crate::model::{Flags, FolderId, SystemFlags, Uid, UidSet};
+use crate::model::{Flags, FolderId, SystemFlags, Uid, UidSet, UidValidity};
 use crate::policy::RemoteDelete;
 use crate::reconcile::Presence;
 
@@ -212,13 +212,33 @@ fn unchanged(p: &Pass<'_>, id: FolderId) -> Result<bool> {
     Ok(same_mail && same_flags)
 }
 
+/// Takes STATUS at its word for a folder that was never looked into: there is nothing yet to which
+/// something could have happened, and what is in it is listed when it is opened to be fetched.
+fn first_told(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
+    let f = p.folder(id)?;
+    if f.rec.uidvalidity.is_some() {
+        return Ok(false);
+    }
+    let condstore = p.session.caps().condstore;
+    let whole = |s: &Status| {
+        let cursors = s.uidvalidity.is_some() && s.uidnext.is_some();
+        cursors && (s.modseq.is_some() || !condstore || s.messages == 0)
+    };
+    let Some(s) = f.status.clone().filter(whole) else { return Ok(false) };
+    epoch(p, id, s.uidvalidity, s.uidnext)?;
+    let count = Some(u64::from(s.messages));
+    let fresh = Fresh { from: Uid::MIN, count, modseq: s.modseq, uidnext: s.uidnext };
+    nothing_or(p, id, fresh, s.messages)?;
+    Ok(true)
+}
+
 /// Whether the server shows only a window of the folder: what is not in it is not gone.
 fn is_windowed(p: &Pass<'_>) -> bool {
     p.session.caps().window.is_some_and(|most| p.session.exists() >= most)
 }
 
 async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
-    if unchanged(p, id)? {
+    if unchanged(p, id)? || first_told(p, id)? {
         return Ok(());
     }
     let rec = p.folder(id)?.rec.clone();
@@ -229,7 +249,7 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
         _ => None,
     };
     let selected = p.open_folder(id, true, known).await?;
-    epoch(p, id, &selected)?;
+    epoch(p, id, selected.uidvalidity, selected.uidnext)?;
     let Some(from) = p.folder(id)?.rec.uidnext else {
         // nothing of it is known
         let fresh = Fresh {
@@ -238,7 +258,7 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
             modseq: selected.modseq,
             uidnext: next_uid(p, id, &selected)?,
         };
-        return nothing_or(p, id, fresh);
+        return nothing_or(p, id, fresh, selected.exists);
     };
     let went_back = matches!((selected.modseq, rec.modseq), (Some(now), Some(then)) if now < then);
     let since = rec.modseq.filter(|_| !went_back && selected.modseq.is_some());
@@ -309,16 +329,21 @@ fn agree(p: &Pass<'_>, id: FolderId, listed: &UidSet) -> Result<()> {
 }
 
 /// UIDVALIDITY changed, or UIDNEXT went back: the UIDs say nothing any more, and pairing decides.
-fn epoch(p: &mut Pass<'_>, id: FolderId, selected: &Selected) -> Result<()> {
+fn epoch(
+    p: &mut Pass<'_>,
+    id: FolderId,
+    uidvalidity: Option<UidValidity>,
+    uidnext: Option<Uid>,
+) -> Result<()> {
     let f = p.folder_mut(id)?;
-    let Some(now) = selected.uidvalidity else {
+    let Some(now) = uidvalidity else {
         return Err(Error::folder(
             Kind::Protocol,
             format!("folder {}: the server has no lasting UIDs for it", f.rec.name),
         )
         .next("it cannot be mirrored; exclude it"));
     };
-    let back = matches!((selected.uidnext, f.rec.uidnext), (Some(now), Some(then)) if now < then);
+    let back = matches!((uidnext, f.rec.uidnext), (Some(now), Some(then)) if now < then);
     let new = f.rec.uidvalidity != Some(now);
     if new || back {
         let had = f.rec.uidvalidity.is_some();
@@ -385,7 +410,8 @@ async fn commit_seen(
     // a UID below the cursor that no row knows was missed by an interrupted pull
     let from = missed.filter(|u| *u < from).unwrap_or(from);
     let uidnext = next_uid(p, id, selected)?;
-    nothing_or(p, id, Fresh { from, count, modseq: selected.modseq, uidnext })
+    let exists = p.session.exists();
+    nothing_or(p, id, Fresh { from, count, modseq: selected.modseq, uidnext }, exists)
 }
 
 /// UIDNEXT as the folder was opened. Courier's SELECT does not say it; what STATUS said before is
@@ -397,8 +423,7 @@ fn next_uid(p: &Pass<'_>, id: FolderId, selected: &Selected) -> Result<Option<Ui
 }
 
 /// Notes new messages, or that there are none and the cursors hold.
-fn nothing_or(p: &mut Pass<'_>, id: FolderId, fresh: Fresh) -> Result<()> {
-    let exists = p.session.exists();
+fn nothing_or(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, exists: u32) -> Result<()> {
     let f = p.folder_mut(id)?;
     if fresh.count == Some(0) {
         f.fresh = None;
