@@ -21,7 +21,13 @@ pub enum Act {
 #[derive(Debug, Default)]
 pub struct Expected {
     root: PathBuf,
-    acts: Mutex<BTreeMap<(PathBuf, Act), (u32, Instant)>>,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    acts: BTreeMap<(PathBuf, Act), (u32, Instant)>,
+    swept: Option<Instant>,
 }
 
 /// After so much time no event comes of an act any more: its directory is not watched.
@@ -61,7 +67,7 @@ impl Expected {
 
     /// Whether this is our own doing. Each counts once.
     pub fn take(&self, path: &Path, act: Act) -> bool {
-        let mut acts = lock(&self.acts);
+        let acts = &mut lock(&self.told).acts;
         let key = (path.to_owned(), act);
         let Some((count, _)) = acts.get_mut(&key) else { return false };
         *count -= 1;
@@ -73,13 +79,18 @@ impl Expected {
 
     /// Forgets what was told: the events are lost.
     pub fn clear(&self) {
-        lock(&self.acts).clear();
+        *lock(&self.told) = Told::default();
     }
 
     fn expect(&self, path: &Path, act: Act) {
+        // nobody watches it, and no event would take it off again
+        if path.parent().is_some_and(|dir| dir.ends_with("tmp")) {
+            return;
+        }
         let now = Instant::now();
-        let mut acts = lock(&self.acts);
-        if acts.len() >= MOST {
+        let Told { acts, swept } = &mut *lock(&self.told);
+        if acts.len() >= MOST || swept.is_none_or(|at| now.duration_since(at) > EXPIRY) {
+            *swept = Some(now);
             acts.retain(|_, (_, at)| now.duration_since(*at) < EXPIRY);
             if acts.len() >= MOST {
                 acts.clear();
@@ -104,6 +115,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use rustix::io::Errno;
+
+    #[test]
+    fn what_comes_to_no_event_is_not_remembered() {
+        let watcher = Expected::register(Path::new("/nowhere/tmp-of"));
+        let (from, to) =
+            (Path::new("/nowhere/tmp-of/a/tmp/1"), Path::new("/nowhere/tmp-of/a/cur/1"));
+        doing(&[(from, Act::Leaves), (to, Act::Arrives)], || Ok(())).unwrap();
+        assert!(watcher.take(to, Act::Arrives) && lock(&watcher.told).acts.is_empty());
+    }
 
     #[test]
     fn each_act_is_taken_once_and_a_failure_is_taken_back() {
