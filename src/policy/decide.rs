@@ -265,8 +265,8 @@ struct Decider<'a> {
     policy: &'a Policy,
     standing: &'a Standing,
     out: Decision,
-    /// Deletions that the brake may hold.
-    removals: Vec<(Side, FolderId, RowId, Action)>,
+    /// Deletions that the brake may hold. One without an action only counts: it comes later.
+    removals: Vec<(Side, FolderId, RowId, Option<Action>)>,
     /// Deletions that it holds since an earlier pass: what follows is a slice of the same.
     braked: BTreeMap<(Side, FolderId), u64>,
 }
@@ -442,7 +442,8 @@ impl Decider<'_> {
             }
             Change::Unknown { file, ours } => self.unknown(file, ours),
             Change::VanishedThere { row, twin, epoch } => self.vanished_there(row, twin, epoch),
-            Change::VanishedHere(row) => self.vanished_here(row),
+            Change::VanishedHere(row) => self.vanished_here(row, false),
+            Change::Replaced(row) => self.vanished_here(row, true),
             Change::VanishedBoth(row) => self.act(&[self.row_folder(row)], Action::Drop(row)),
             Change::Flags { row, ref merged } => {
                 let f = [self.row_folder(row)];
@@ -550,19 +551,24 @@ impl Decider<'_> {
                 Side::Here,
                 folder,
                 id,
-                Action::Unlink { row: id, twin: None, approved: false },
+                Some(Action::Unlink { row: id, twin: None, approved: false }),
             )),
         }
     }
 
-    fn vanished_here(&mut self, id: RowId) {
+    /// `waits`: nothing is done about it yet. But it is held together with the others.
+    fn vanished_here(&mut self, id: RowId, waits: bool) {
         let Some(folder) = self.row_folder(id) else { return };
         if self.limited(&[Some(folder)]) {
             return;
         }
         let policy = self.policy_of(folder);
         let verdict = self.standing.rows.get(&id).copied();
-        if policy.local_delete == LocalDelete::Keep || self.policy.read_only {
+        let stays = policy.local_delete == LocalDelete::Keep || self.policy.read_only;
+        if waits && (stays || matches!(verdict, Some(Verdict::Approved | Verdict::Rejected))) {
+            return;
+        }
+        if stays {
             return self.act(&[Some(folder)], Action::MakeAbsent(id));
         }
         if verdict == Some(Verdict::Rejected) {
@@ -587,7 +593,7 @@ impl Decider<'_> {
                 *self.braked.entry((Side::There, folder)).or_default() += 1;
                 self.hold(HeldKind::LocalDeletions, folder, id);
             }
-            _ => self.removals.push((Side::There, folder, id, action)),
+            _ => self.removals.push((Side::There, folder, id, (!waits).then_some(action))),
         }
     }
 
@@ -649,7 +655,7 @@ impl Decider<'_> {
                     Side::There => HeldKind::LocalDeletions,
                 };
                 self.hold(kind, folder, row);
-            } else {
+            } else if let Some(action) = action {
                 self.act(&[Some(folder)], action);
             }
         }
