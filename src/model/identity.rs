@@ -262,7 +262,11 @@ impl Digester {
                 self.reader.update(f);
             }
         }
-        self.reader.update(b"\n");
+        // a header without its empty line may get one on saving; but nothing at all is no message
+        // of one line end
+        if !self.header.is_empty() {
+            self.reader.update(b"\n");
+        }
     }
 }
 
@@ -316,6 +320,12 @@ mod tests {
         assert_eq!(a.reader, b.reader);
         assert_ne!(a.content, b.content);
         assert_ne!(b.reader, c.reader);
+    }
+
+    #[test]
+    fn nothing_is_no_empty_line() {
+        assert_ne!(digest(&[b""]).reader, digest(&[b"\n"]).reader);
+        assert_eq!(digest(&[b"From: x\n"]).reader, digest(&[b"From: x\n\n"]).reader);
     }
 
     #[test]
