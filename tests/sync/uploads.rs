@@ -184,3 +184,19 @@ fn a_folder_that_the_server_cannot_have_is_told_of_once() {
     assert_eq!(told, 1, "{}", said.stderr);
     assert_eq!(world.remote("Work").len(), FOLDERS[1].1 + 1);
 }
+
+#[test]
+fn a_directory_that_is_no_folder_s_is_told_of() {
+    let world = synced();
+    for dir in ["50% off", "inbox"] {
+        make_folder(&world.mk.maildir().join(dir));
+        deliver(&world.mk.maildir().join(dir), &world.mint.letter(90));
+    }
+    deliver(&world.mk.folder("Work"), &world.mint.letter(91));
+    fs::remove_file(&world.local("Work")[0].path).unwrap(); // a second scan looks again
+    let said = world.mk.sync_ok();
+    let told: Vec<_> = said.stderr.lines().filter(|l| l.contains("is left alone")).collect();
+    assert!(matches!(told.as_slice(), [a, b] if a.contains("50%25 off") && b.contains("INBOX")));
+    let notes = world.mk.status()["accounts"][0]["notes"].to_string();
+    assert!(notes.contains("50%25 off"), "{notes}");
+}
