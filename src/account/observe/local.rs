@@ -133,6 +133,10 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
         return Ok(found);
     }
     let dir = f.dir.clone();
+    if f.keywords != KeywordMap::default() && maildir::keywords::is_lost(&dir)? {
+        sync_keywords(p, id)?; // whether or not a message changed
+    }
+    let f = p.folder(id)?;
     if f.names.is_none() && is_as_remembered(p, id)? {
         return Ok(Found::default());
     }
