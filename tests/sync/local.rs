@@ -126,7 +126,7 @@ fn a_disk_that_fills_up() {
     };
     if small.is_some() {
         // what is told is what is here
-        let told = said.stderr.lines().filter_map(|l| l.split_once(" of 301")).last();
+        let told = said.stderr.lines().filter_map(|l| l.split_once(" of 301")).next_back();
         let told = told.map_or("0", |(before, _)| before.rsplit(' ').next().unwrap());
         let told: u64 = told.parse().unwrap();
         assert_eq!(told, world.local("INBOX").len() as u64, "{}", said.text());
