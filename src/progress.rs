@@ -10,6 +10,8 @@ pub trait Show: Send + Sync {
     fn folder(&self, name: &FolderName);
     /// A message of so many bytes is done.
     fn message(&self, bytes: u64);
+    /// So many messages that were told of as done, and so many bytes, did not get there after all.
+    fn undone(&self, messages: u64, bytes: u64);
     /// Something worth a line of its own.
     fn note(&self, text: &str);
     /// It is at work, on something that it does not count.
@@ -45,6 +47,11 @@ impl Progress {
     /// A message of so many bytes is done.
     pub fn message(&self, bytes: u64) {
         self.tell(|s| s.message(bytes));
+    }
+
+    /// So many messages that were told of as done, and so many bytes, did not get there after all.
+    pub fn undone(&self, messages: u64, bytes: u64) {
+        self.tell(|s| s.undone(messages, bytes));
     }
 
     /// It is at work, on something that it does not count: a supervisor that hears nothing for long

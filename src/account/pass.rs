@@ -322,12 +322,13 @@ impl Pass<'_> {
             })
     }
 
-    /// Notes an error of a message or folder, and gives back one that reaches further.
+    /// Notes an error of a message or folder, and gives back one that reaches further. Whoever asked
+    /// for the pass tells of it, once: the same may stop several effects.
     pub fn note(&mut self, error: Error) -> Result<()> {
         if error.scope >= Scope::Account {
             return Err(error);
         }
-        tracing::warn!("{}: {error}", self.account.name);
+        tracing::debug!("{}: {error}", self.account.name);
         if !self.report.errors.contains(&error) {
             self.report.errors.push(error);
         }

@@ -54,6 +54,10 @@ impl Show for Bar {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bar.inc(1);
     }
+    fn undone(&self, messages: u64, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bar.dec(messages);
+    }
     fn note(&self, text: &str) {
         self.screen.note(Some(&self.account), text);
     }
@@ -99,6 +103,9 @@ impl Show for LineShow {
     }
     fn message(&self, bytes: u64) {
         self.tell(|l, now| l.message(bytes, now));
+    }
+    fn undone(&self, messages: u64, bytes: u64) {
+        self.tell(|l, _| l.undone(messages, bytes));
     }
     fn note(&self, text: &str) {
         self.screen.note(Some(&self.account), text);
@@ -150,6 +157,15 @@ impl Lines {
         let line = self.line(now);
         self.folders = 1;
         line
+    }
+
+    fn undone(&mut self, messages: u64, bytes: u64) -> Option<String> {
+        let told = messages > self.messages;
+        self.done = self.done.saturating_sub(messages);
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        // a line that was printed is taken back by another
+        told.then(|| format!("only {} of {} messages got here", self.done, self.total))
     }
 
     fn finish(&mut self, now: Duration) -> Option<String> {
@@ -214,5 +230,20 @@ mod tests {
         assert_eq!(l.message(5, at(40_100)), None);
         assert_eq!(l.finish(at(40_200)).as_deref(), Some("d: 1 message, 5 B; 7 of 8"));
         assert_eq!(l.finish(at(50_000)), None);
+    }
+
+    #[test]
+    fn what_did_not_get_there_is_not_counted() {
+        let at = Duration::from_millis;
+        let mut l = Lines::default();
+        l.begin(8);
+        l.folder("INBOX".into(), at(0));
+        for _ in 0..8 {
+            l.message(10, at(1));
+        }
+        l.undone(5, 50);
+        assert_eq!(l.folder("a".into(), at(2)).as_deref(), Some("INBOX: 3 messages, 30 B; 3 of 8"));
+        assert_eq!(l.undone(1, 10).as_deref(), Some("only 2 of 8 messages got here"));
+        assert_eq!(l.finish(at(3)), None);
     }
 }

@@ -102,6 +102,10 @@ impl Show for Reporter {
         self.0.done.fetch_add(1, Ordering::Relaxed);
         self.0.beat();
     }
+    fn undone(&self, messages: u64, _: u64) {
+        self.0.done.fetch_sub(messages, Ordering::Relaxed);
+        self.0.beat();
+    }
     fn note(&self, text: &str) {
         tracing::info!("{text}");
     }

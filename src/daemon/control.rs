@@ -1,18 +1,20 @@
 //! The control socket: one daemon a runtime directory, and whoever may talk to it. A request is a
 //! line, bounded in size and time; a client that sends garbage, nothing, or too much harms nobody.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::protocol::{LONGEST_REQUEST, Reply, Request, parse};
@@ -21,8 +23,12 @@ use crate::error::{Error, Kind, Result, Scope};
 /// How long a client may take to say what it wants, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Clients at a time; others wait in the queue of the socket.
-const MOST_CLIENTS: usize = 64;
+/// Clients that are answered at a time; others wait.
+const MOST_ANSWERED: usize = 64;
+
+/// Clients that have not said what they want. One more, and the one that is silent for longest is
+/// hung up on: whoever means it says it at once, and must not wait for those who do not.
+const MOST_SILENT: usize = 64;
 
 /// The longest path of a Unix socket, in bytes (unix(7)).
 const LONGEST_PATH: usize = 107;
@@ -74,17 +80,17 @@ impl Control {
         A: Future<Output = Reply> + Send,
     {
         let answer = Arc::new(answer);
-        let places = Arc::new(Semaphore::new(MOST_CLIENTS));
+        let places = Arc::new(Semaphore::new(MOST_ANSWERED));
+        let silent = Arc::new(Silent::default());
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let answer = answer.clone();
-                    tokio::spawn(async move {
-                        if let Err(e) = client(stream, &*answer).await {
+                    let (answer, places) = (answer.clone(), places.clone());
+                    silent.clone().listen(stream, move |stream, heard| async move {
+                        let Ok(_place) = places.acquire().await else { return };
+                        if let Err(e) = reply(stream, heard, &*answer).await {
                             tracing::debug!("a client of the control socket: {e}");
                         }
-                        drop(place);
                     });
                 }
                 Err(e) => {
@@ -104,22 +110,61 @@ impl Drop for Control {
     }
 }
 
-async fn client<F, A>(mut stream: UnixStream, answer: &F) -> std::io::Result<()>
+/// What a client said: a line, unless none came in time or it is not ours to hear.
+type Heard = std::result::Result<Vec<u8>, &'static str>;
+
+/// The clients that have not said what they want, in the order in which they came.
+#[derive(Default)]
+struct Silent(Mutex<(u64, BTreeMap<u64, AbortHandle>)>);
+
+impl Silent {
+    /// Hears a client out, in a task of its own, and goes on with `then`.
+    fn listen<T, D>(self: Arc<Self>, mut stream: UnixStream, then: T)
+    where
+        T: FnOnce(UnixStream, Heard) -> D + Send + 'static,
+        D: Future<Output = ()> + Send,
+    {
+        let silent = self.clone();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.1.len() >= MOST_SILENT
+            && let Some((_, longest)) = all.1.pop_first()
+        {
+            longest.abort();
+        }
+        all.0 += 1;
+        let number = all.0;
+        // it cannot take itself out before it is in: that is locked
+        let task = tokio::spawn(async move {
+            let heard = heard(&mut stream).await;
+            silent.0.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
+            match heard {
+                Ok(heard) => then(stream, heard).await,
+                Err(e) => tracing::debug!("a client of the control socket: {e}"),
+            }
+        });
+        all.1.insert(number, task.abort_handle());
+    }
+}
+
+async fn heard(stream: &mut UnixStream) -> std::io::Result<Heard> {
+    let peer = stream.peer_cred()?.uid();
+    let us = rustix::process::geteuid().as_raw();
+    if peer != us && peer != 0 {
+        // without a word of what was asked
+        return Ok(Err("this daemon belongs to another user"));
+    }
+    match timeout(PATIENCE, line(stream)).await {
+        Ok(line) => Ok(Ok(line?)),
+        Err(_) => Ok(Err("no request came")),
+    }
+}
+
+async fn reply<F, A>(mut stream: UnixStream, heard: Heard, answer: &F) -> std::io::Result<()>
 where
     F: Fn(Request) -> A,
     A: Future<Output = Reply>,
 {
-    let peer = stream.peer_cred()?.uid();
-    let us = rustix::process::geteuid().as_raw();
-    let request = if peer != us && peer != 0 {
-        // without a word of what was asked
-        Err("this daemon belongs to another user".to_owned())
-    } else {
-        match timeout(PATIENCE, line(&mut stream)).await {
-            Ok(line) => parse(&line?),
-            Err(_) => Err("no request came".to_owned()),
-        }
-    };
+    let request = heard.map_err(str::to_owned).and_then(|line| parse(&line));
     let reply = match request {
         Ok(request) => answer(request).await,
         Err(what) => Reply::Failed(

@@ -359,6 +359,9 @@ impl Worker {
         } else {
             tracing::debug!("{name}: {report} ({why:?})");
         }
+        for e in &report.errors {
+            tracing::warn!("{name}: {e}");
+        }
         if report.held > self.held {
             tracing::warn!("{name}: something is held and needs a decision; see `mailkeep status`");
         }

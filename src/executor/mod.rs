@@ -5,11 +5,13 @@
 //! Order: folders, what only joins, moves and copies, uploads, downloads, flags, and last what
 //! takes away.
 
+mod delete_there;
 pub mod here;
 mod joins;
 mod journal;
 pub mod pipeline;
 mod pull;
+mod refile_there;
 mod there;
 mod upload;
 
@@ -84,9 +86,9 @@ pub async fn execute(p: &mut Pass<'_>, trees: &Trees, actions: &[Action]) -> Res
     p.each(done)?;
     let met = joins::meet(p, trees, &b.meets);
     moves.extend(p.each(met)?.unwrap_or_default());
-    let done = there::move_messages(p, trees, &moves).await;
+    let done = refile_there::move_messages(p, trees, &moves).await;
     p.each(done)?;
-    let done = there::copy_messages(p, trees, &b.copies).await;
+    let done = refile_there::copy_messages(p, trees, &b.copies).await;
     p.each(done)?;
     let done = upload::upload(p, trees, &b.uploads).await;
     p.each(done)?;
@@ -99,11 +101,11 @@ pub async fn execute(p: &mut Pass<'_>, trees: &Trees, actions: &[Action]) -> Res
     p.each(done)?;
     let done = there::store_flags(p, trees, &b.flags).await;
     p.each(done)?;
-    let done = there::finish_moves(p, trees, &b.finished).await;
+    let done = delete_there::finish_moves(p, trees, &b.finished).await;
     p.each(done)?;
-    let done = there::trash(p, trees, &b.trashed).await;
+    let done = delete_there::trash(p, trees, &b.trashed).await;
     p.each(done)?;
-    let done = there::expunge(p, trees, &b.expunged).await;
+    let done = delete_there::expunge(p, trees, &b.expunged).await;
     p.each(done)?;
     let done = here::unlink_vanished(p, trees, &b.unlinked);
     p.each(done)?;

@@ -38,7 +38,12 @@ pub async fn download(
     p.guard.open(&p.ledger)?;
     let mut line = Line::start(p);
     let fetched = fetch_all(p, trees, single, pulls, &mut line).await;
+    let (messages, bytes) = line.counted;
     let (done, stored) = line.finish();
+    if messages > done.messages {
+        let bytes = bytes.saturating_sub(done.bytes);
+        p.progress.undone(messages - done.messages, bytes);
+    }
     settle(p, done)?;
     // an error of the disk explains one of the network, not the other way round
     stored?;
@@ -356,6 +361,8 @@ impl BodySink for Sink<'_> {
     async fn end(&mut self) -> Result<()> {
         let bytes = self.line.pipe.end().await?;
         self.progress.message(bytes);
+        self.line.counted.0 += 1;
+        self.line.counted.1 += bytes;
         Ok(())
     }
 
@@ -370,6 +377,7 @@ impl BodySink for Sink<'_> {
 #[derive(Default)]
 struct Stored {
     messages: u64,
+    bytes: u64,
     places: BTreeMap<FolderId, Vec<Place>>,
     replaced: Vec<RowId>,
     keywords: BTreeMap<FolderId, KeywordMap>,
@@ -382,6 +390,8 @@ struct Line {
     done: Arc<Mutex<Stored>>,
     keywords: BTreeMap<FolderId, KeywordMap>,
     failed: BTreeMap<FolderId, BTreeSet<Uid>>,
+    /// Messages and bytes that came whole, and were told of.
+    counted: (u64, u64),
 }
 
 impl Line {
@@ -392,6 +402,7 @@ impl Line {
             let landed = commit(batch, &ledger, &durability)?;
             if let Ok(mut d) = stored.lock() {
                 d.messages += landed.messages;
+                d.bytes += landed.bytes;
                 d.replaced.extend(landed.replaced);
                 for (folder, places) in landed.places {
                     d.places.entry(folder).or_default().extend(places);
@@ -399,7 +410,8 @@ impl Line {
             }
             Ok(())
         });
-        Self { pipe, done, keywords: BTreeMap::new(), failed: BTreeMap::new() }
+        let counted = (0, 0);
+        Self { pipe, done, keywords: BTreeMap::new(), failed: BTreeMap::new(), counted }
     }
 
     /// Waits until everything is on disk and in the ledger.
@@ -458,6 +470,7 @@ fn commit(
                     last.1 = last.1.max(uid);
                 }
                 done.messages += 1;
+                done.bytes += row.identity.wire_size;
                 done.places.entry(job.target.folder).or_default().push(job.place);
             }
             // UIDs come in order; if they do not, the count against EXISTS finds what is missing

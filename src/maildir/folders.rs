@@ -15,23 +15,43 @@ use super::tree::{Maildir, SUBDIRS};
 use crate::model::FolderName;
 use crate::{Error, Kind, Result, Scope};
 
+/// What is below a root.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// All folders, sorted.
+    pub folders: Vec<FolderName>,
+    /// Directories that are no folder's by their name though they look like one: what each is, and
+    /// what can be done about it.
+    pub left_alone: Vec<String>,
+}
+
 impl Maildir {
-    /// All folders, sorted. The listing is complete or it is an error. A folder is a directory with
+    /// All folders, sorted, as in [`Maildir::listing`]. What is left alone is logged.
+    pub fn folders(&self) -> Result<Vec<FolderName>> {
+        let listing = self.listing()?;
+        for what in listing.left_alone {
+            tracing::warn!("{what}");
+        }
+        Ok(listing.folders)
+    }
+
+    /// What there is. The listing is complete or it is an error. A folder is a directory with
     /// `cur` and `new`; where only one of them or no `tmp` is left (some backups leave empty
     /// directories out), what is missing is made.
-    pub fn folders(&self) -> Result<Vec<FolderName>> {
+    pub fn listing(&self) -> Result<Listing> {
         let root = self.open_root()?;
         let dev = rustix::fs::fstat(&root).map_err(|e| self.failed(Path::new(""), e))?.st_dev;
-        let mut found = Vec::new();
+        let mut found = Listing::default();
         match self.layout() {
             Layout::Nested => self.list_nested(root, dev, &mut found)?,
             Layout::PlusPlus => self.list_plus_plus(&root, dev, &mut found)?,
         }
-        found.sort_unstable();
+        found.folders.sort_unstable();
+        found.left_alone.sort_unstable();
         Ok(found)
     }
 
-    fn list_nested(&self, root: OwnedFd, dev: u64, found: &mut Vec<FolderName>) -> Result<()> {
+    fn list_nested(&self, root: OwnedFd, dev: u64, found: &mut Listing) -> Result<()> {
         let mut todo = self.subdirectories(&root, Path::new(""))?.below;
         while let Some(relative) = todo.pop() {
             let Some(fd) = self.descend(&relative, dev)? else { continue };
@@ -41,25 +61,25 @@ impl Maildir {
                 match self.layout().name_of(&relative) {
                     Some(name) => {
                         self.complete(&fd, &relative, dev, &inside)?;
-                        found.push(name);
+                        found.folders.push(name);
                     }
-                    None => self.skipped(&relative),
+                    None => found.left_alone.push(self.left_alone(&relative)),
                 }
             }
             if holds {
                 todo.extend(inside.below);
             } else if !inside.is_folder() && !inside.below.is_empty() {
-                self.skipped(&relative);
+                found.left_alone.push(self.left_alone(&relative));
             }
         }
         Ok(())
     }
 
-    fn list_plus_plus(&self, root: &OwnedFd, dev: u64, found: &mut Vec<FolderName>) -> Result<()> {
+    fn list_plus_plus(&self, root: &OwnedFd, dev: u64, found: &mut Listing) -> Result<()> {
         let inside = self.subdirectories(root, Path::new(""))?;
         if inside.is_folder() {
             self.complete(root, Path::new(""), dev, &inside)?;
-            found.push(FolderName::inbox());
+            found.folders.push(FolderName::inbox());
         }
         for relative in inside.below {
             let Some(fd) = self.descend(&relative, dev)? else { continue };
@@ -70,9 +90,9 @@ impl Maildir {
             match self.layout().name_of(&relative) {
                 Some(name) => {
                     self.complete(&fd, &relative, dev, &inside)?;
-                    found.push(name);
+                    found.folders.push(name);
                 }
-                None => self.skipped(&relative),
+                None => found.left_alone.push(self.left_alone(&relative)),
             }
         }
         Ok(())
@@ -138,9 +158,17 @@ impl Maildir {
         Ok(())
     }
 
-    fn skipped(&self, relative: &Path) {
-        tracing::warn!(path = %self.at(relative).display(),
-            "this directory's name is no folder's in this layout; it is left alone");
+    fn left_alone(&self, relative: &Path) -> String {
+        let path = self.at(relative);
+        let next = match self.layout().literally(relative) {
+            Some(other) => format!("rename it to {}", self.at(&other).display()),
+            None => "rename it".to_owned(),
+        };
+        format!(
+            "{} is left alone, since its name is no folder's ({next}, or move its messages into \
+             another folder)",
+            path.display()
+        )
     }
 
     fn elsewhere(&self, relative: &Path) -> Error {
@@ -210,6 +238,15 @@ mod tests {
         symlink(t.path().join("a"), t.path().join("link")).unwrap();
         fs::create_dir_all(t.path().join(OsStr::from_bytes(b"\xff/cur"))).unwrap();
         assert_eq!(texts(&m), ["a"]);
+        let left = m.listing().unwrap().left_alone;
+        let is = |dir: &str, next: &str| {
+            let dir = t.path().join(dir).display().to_string();
+            left.iter().any(|l| l.starts_with(&dir) && l.contains(next))
+        };
+        let to = |dir: &str| format!("(rename it to {},", t.path().join(dir).display());
+        assert!(is("50% off", &to("50%25 off")) && is("inbox", &to("INBOX")), "{left:?}");
+        assert!(is("\u{fffd}", "(rename it,"), "{left:?}");
+        assert_eq!(left.len(), 3, "{left:?}");
         let (t, m) = maildir(Layout::PlusPlus);
         for d in [".git/objects", "a/cur", "a/new", ".a..b/cur", ".a..b/new", ".INBOX/cur"] {
             fs::create_dir_all(t.path().join(d)).unwrap();

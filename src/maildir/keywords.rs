@@ -182,6 +182,16 @@ pub fn load(dir: &Path) -> Result<Option<KeywordMap>> {
     Ok(Some(KeywordMap::parse(&String::from_utf8_lossy(&bytes))))
 }
 
+/// Whether a folder has no file. Costs a stat.
+pub fn is_lost(dir: &Path) -> Result<bool> {
+    let path = path(dir);
+    match rustix::fs::lstat(&path) {
+        Ok(_) => Ok(false),
+        Err(Errno::NOENT) => Ok(true),
+        Err(e) => Err(disk::fail(Scope::Folder, "read", &path, e)),
+    }
+}
+
 /// Writes a folder's file, whole and durable.
 pub fn save(dir: &Path, map: &KeywordMap) -> Result<()> {
     let path = path(dir);

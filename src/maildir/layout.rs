@@ -76,6 +76,20 @@ impl Layout {
         (self.relative_dir(&name) == relative).then_some(name)
     }
 
+    /// The directory of the folder that has this one's name as it stands there: where that needs an
+    /// escape, it is another one.
+    pub(super) fn literally(&self, relative: &Path) -> Option<PathBuf> {
+        let text = relative.to_str()?;
+        let name = match self {
+            Self::Nested => FolderName::from_components(text.split('/'))?,
+            Self::PlusPlus => {
+                let parts: Vec<&str> = text.strip_prefix('.')?.split('.').collect();
+                FolderName::from_components(parts).filter(|_| !text.contains(".."))?
+            }
+        };
+        Some(self.relative_dir(&name)).filter(|d| !d.as_os_str().is_empty())
+    }
+
     /// Whether folders can be below a directory of this name without it being one itself.
     pub(super) fn may_hold_folders(&self, relative: &Path) -> bool {
         let goes_on = relative.file_name().and_then(OsStr::to_str).is_some_and(goes_on);

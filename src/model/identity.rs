@@ -348,6 +348,12 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_no_empty_line() {
+        assert_ne!(digest(&[b""]).reader, digest(&[b"\n"]).reader);
+        assert_eq!(digest(&[b"From: x\n"]).reader, digest(&[b"From: x\n\n"]).reader);
+    }
+
+    #[test]
     fn fingerprints_are_normalised() {
         let a = Fingerprint::from_header(
             b"Subject: x\r\nMESSAGE-ID:\r\n <a@b>\r\nDate: Mon,  1\r\n\r\nDate: 2",

@@ -1,238 +1,12 @@
 //! What is to be done: a pass of policy over the finished plan. Pure. Every deletion is decided
 //! here, and nowhere else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+pub use super::decision::{Action, Decision, Held, HeldKind, Side, Standing, Verdict};
 use super::{FolderPolicy, LocalDelete, Policy, RemoteDelete};
-use crate::model::{Flags, FolderId, Row, RowId, SpecialUse, State, Uid};
+use crate::model::{FolderId, Row, RowId, SpecialUse, State};
 use crate::reconcile::{Change, FileId, Plan, Presence, Trees};
-
-/// A side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
-    /// The Maildir.
-    Here,
-    /// The server.
-    There,
-}
-
-/// What a person said about something held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing yet.
-    Open,
-    /// Go on.
-    Approved,
-    /// Undo it.
-    Rejected,
-}
-
-/// What policy must know beside the plan.
-#[derive(Debug, Clone, Default)]
-pub struct Standing {
-    /// Rows in a hold, and what was said of it.
-    pub rows: BTreeMap<RowId, Verdict>,
-    /// Files in a hold, likewise.
-    pub files: BTreeMap<FileId, Verdict>,
-    /// Files that the server refused for good, and about which nothing was said yet.
-    pub refused: BTreeSet<FileId>,
-    /// Rows that were put into another folder while the account was POP3, which has none: the
-    /// server is not rearranged unasked.
-    pub refiled: BTreeSet<RowId>,
-    /// Deletions of the last 24 hours that no person approved.
-    pub deleted: BTreeMap<(Side, FolderId), u64>,
-    /// Messages by folder as that window began.
-    pub sizes: BTreeMap<FolderId, u64>,
-    /// The folder that deleted messages are moved to on the server.
-    pub trash: Option<FolderId>,
-    /// Folders that the server does not let us change, with its reason.
-    pub closed: BTreeMap<FolderId, String>,
-    /// `--folder`: only here is anything done. Empty for everywhere.
-    pub only: Option<BTreeSet<FolderId>>,
-}
-
-/// One thing to do. Rows, arrivals and files are those of the trees.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Make the folder here.
-    CreateHere(FolderId),
-    /// Make the folder on the server.
-    CreateThere(FolderId),
-    /// Remove the empty folder here.
-    RemoveHere(FolderId),
-    /// Remove the empty folder on the server.
-    RemoveThere(FolderId),
-    /// Row and file become one `synced` row; the file follows the arrival's folder.
-    Adopt {
-        /// The `pending` row.
-        arrival: RowId,
-        /// The file.
-        file: FileId,
-        /// Whether the bytes are known to be equal.
-        exact: bool,
-    },
-    /// The row takes the arrival's UID; its file follows into the arrival's folder.
-    Follow {
-        /// The row.
-        row: RowId,
-        /// The `pending` row, which goes.
-        arrival: RowId,
-    },
-    /// The row takes the arrival's UID and the file's place; if the folders differ, the message is
-    /// moved on the server to where the file is.
-    MeetAt {
-        /// The row.
-        row: RowId,
-        /// The `pending` row, which goes.
-        arrival: RowId,
-        /// The file.
-        file: FileId,
-    },
-    /// The row's file has another place; if in another folder, UID MOVE.
-    MoveThere {
-        /// The row.
-        row: RowId,
-        /// The file.
-        file: FileId,
-    },
-    /// The file is `kept` mail: the row takes its place, or if its own file is still there, a row
-    /// is added.
-    KeepAt {
-        /// The row.
-        row: RowId,
-        /// The file.
-        file: FileId,
-    },
-    /// UID COPY of the row's message into the file's folder.
-    CopyThere {
-        /// The row.
-        of: RowId,
-        /// The file.
-        file: FileId,
-    },
-    /// The end of a save in two steps: expunge the original, whose copy is there.
-    FinishMove {
-        /// The row whose file went.
-        row: RowId,
-        /// The row of the copy.
-        copy: RowId,
-    },
-    /// Fetch one message.
-    Download {
-        /// The `pending` row.
-        arrival: RowId,
-        /// A row whose message it is, and which goes: it was deleted here before.
-        instead_of: Option<RowId>,
-    },
-    /// Take the bytes from a file that is here.
-    Link {
-        /// The `pending` row.
-        arrival: RowId,
-        /// The row whose file has the bytes.
-        from: RowId,
-    },
-    /// Fetch everything from a UID on.
-    Pull {
-        /// The folder.
-        folder: FolderId,
-        /// The first UID.
-        from: Uid,
-    },
-    /// The `absent` row takes the arrival's UID and folder.
-    StayAbsent {
-        /// The row.
-        row: RowId,
-        /// The `pending` row, which goes.
-        arrival: RowId,
-    },
-    /// APPEND.
-    Upload(FileId),
-    /// The file stays here only, as `kept`.
-    KeepFile(FileId),
-    /// The sides get the same flags.
-    SetFlags {
-        /// The row.
-        row: RowId,
-        /// What both shall have.
-        merged: Flags,
-        /// Whether the server may be told.
-        there: bool,
-    },
-    /// Remove the file here.
-    Unlink {
-        /// The row.
-        row: RowId,
-        /// The row whose file must prove to have the same bytes first.
-        twin: Option<RowId>,
-        /// A person approved it.
-        approved: bool,
-    },
-    /// The row becomes `kept`.
-    Keep(RowId),
-    /// UID MOVE to the trash.
-    TrashThere {
-        /// The row.
-        row: RowId,
-        /// The trash.
-        trash: FolderId,
-        /// A person approved it.
-        approved: bool,
-    },
-    /// UID EXPUNGE.
-    ExpungeThere {
-        /// The row.
-        row: RowId,
-        /// A person approved it.
-        approved: bool,
-    },
-    /// The row becomes `absent`.
-    MakeAbsent(RowId),
-    /// What was deleted here is fetched again.
-    Refetch(RowId),
-    /// The row goes; neither side has the message.
-    Drop(RowId),
-}
-
-/// Why something is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HeldKind {
-    /// Deletions on the server that the brake stopped.
-    LocalDeletions,
-    /// Deletions here that the brake stopped.
-    RemoteDeletions,
-    /// Files that stood here before there was a ledger.
-    UnknownFiles,
-    /// Deletions that want a trash the server does not have.
-    NoTrash,
-    /// Moves on the server to where the files were put in POP3 times.
-    Refiled,
-}
-
-/// Something that waits for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// Why.
-    pub kind: HeldKind,
-    /// The folder of the first of them.
-    pub folder: FolderId,
-    /// The rows.
-    pub rows: Vec<RowId>,
-    /// The files.
-    pub files: Vec<FileId>,
-    /// The reason, for people.
-    pub reason: String,
-}
-
-/// The plan after policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Decision {
-    /// What to do, in order.
-    pub actions: Vec<Action>,
-    /// What waits for a person.
-    pub held: Vec<Held>,
-    /// What waits for the server (or for `read_only` to go), by folder and reason.
-    pub waiting: BTreeMap<(FolderId, String), u64>,
-}
 
 /// More deletions than this in 24 hours are held whatever their share.
 pub const MANY: u64 = 1000;
@@ -265,8 +39,8 @@ struct Decider<'a> {
     policy: &'a Policy,
     standing: &'a Standing,
     out: Decision,
-    /// Deletions that the brake may hold.
-    removals: Vec<(Side, FolderId, RowId, Action)>,
+    /// Deletions that the brake may hold. One without an action only counts: it comes later.
+    removals: Vec<(Side, FolderId, RowId, Option<Action>)>,
     /// Deletions that it holds since an earlier pass: what follows is a slice of the same.
     braked: BTreeMap<(Side, FolderId), u64>,
 }
@@ -442,7 +216,8 @@ impl Decider<'_> {
             }
             Change::Unknown { file, ours } => self.unknown(file, ours),
             Change::VanishedThere { row, twin, epoch } => self.vanished_there(row, twin, epoch),
-            Change::VanishedHere(row) => self.vanished_here(row),
+            Change::VanishedHere(row) => self.vanished_here(row, false),
+            Change::Replaced(row) => self.vanished_here(row, true),
             Change::VanishedBoth(row) => self.act(&[self.row_folder(row)], Action::Drop(row)),
             Change::Flags { row, ref merged } => {
                 let f = [self.row_folder(row)];
@@ -550,19 +325,24 @@ impl Decider<'_> {
                 Side::Here,
                 folder,
                 id,
-                Action::Unlink { row: id, twin: None, approved: false },
+                Some(Action::Unlink { row: id, twin: None, approved: false }),
             )),
         }
     }
 
-    fn vanished_here(&mut self, id: RowId) {
+    /// `waits`: nothing is done about it yet. But it is held together with the others.
+    fn vanished_here(&mut self, id: RowId, waits: bool) {
         let Some(folder) = self.row_folder(id) else { return };
         if self.limited(&[Some(folder)]) {
             return;
         }
         let policy = self.policy_of(folder);
         let verdict = self.standing.rows.get(&id).copied();
-        if policy.local_delete == LocalDelete::Keep || self.policy.read_only {
+        let stays = policy.local_delete == LocalDelete::Keep || self.policy.read_only;
+        if waits && (stays || matches!(verdict, Some(Verdict::Approved | Verdict::Rejected))) {
+            return;
+        }
+        if stays {
             return self.act(&[Some(folder)], Action::MakeAbsent(id));
         }
         if verdict == Some(Verdict::Rejected) {
@@ -587,7 +367,7 @@ impl Decider<'_> {
                 *self.braked.entry((Side::There, folder)).or_default() += 1;
                 self.hold(HeldKind::LocalDeletions, folder, id);
             }
-            _ => self.removals.push((Side::There, folder, id, action)),
+            _ => self.removals.push((Side::There, folder, id, (!waits).then_some(action))),
         }
     }
 
@@ -649,7 +429,7 @@ impl Decider<'_> {
                     Side::There => HeldKind::LocalDeletions,
                 };
                 self.hold(kind, folder, row);
-            } else {
+            } else if let Some(action) = action {
                 self.act(&[Some(folder)], action);
             }
         }

@@ -2,6 +2,7 @@
 //! match first, key by key. Pure.
 
 pub mod decide;
+mod decision;
 
 use std::fmt;
 

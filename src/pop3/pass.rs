@@ -122,7 +122,7 @@ impl Pass<'_> {
 
     /// Notes an error of one message or file.
     pub fn note(&mut self, e: Error) {
-        tracing::warn!("{}: {e}", self.account.name);
+        tracing::debug!("{}: {e}", self.account.name);
         if !self.report.errors.contains(&e) {
             self.report.errors.push(e);
         }

@@ -110,6 +110,13 @@ fn synced(look: &Look<'_>, row: &Row, out: &mut Out) {
     let id = row.id;
     let arrival = pairs.by_row.get(&id).copied();
     let mut here = here(trees, refiled, row);
+    if refiled.edited_of.contains(&id) {
+        // first what its file became
+        if matches!((row.gone, here), (None, Here::Missing)) {
+            out.vanished.push(Change::Replaced(id));
+        }
+        return;
+    }
     let renamed = renamed(trees, row, here);
     if let Some(file) = renamed {
         out.joins.push(Change::MovedHere { row: id, file });
@@ -232,6 +239,11 @@ fn files(trees: &Trees, pairs: &Pairs, refiled: &Refiled<'_>, out: &mut Out) {
                 State::Kept => Change::MovedKept { row: of.id, file: *id },
                 _ => Change::Appeared(*id),
             });
+        } else if refiled.edited.contains(id) {
+            out.arrivals.push(Change::Appeared(*id));
+        } else if f.place.file.base.is_ours() && !trees.first_pass && !trees.local_complete {
+            // where not everything was looked at, the row may be known yet whose file it was
+            out.waiting += 1;
         } else if f.place.file.base.is_ours() {
             out.joins.push(Change::Unknown { file: *id, ours: true });
         } else if trees.first_pass {

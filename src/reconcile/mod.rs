@@ -230,6 +230,9 @@ pub enum Change {
     },
     /// Gone from here.
     VanishedHere(RowId),
+    /// Gone from here, and a file with other bytes and its name appeared elsewhere: somebody edited
+    /// and moved it. Once that file has a row of its own, this is like any other deletion.
+    Replaced(RowId),
     /// Gone from both sides (a `kept` or `absent` row: from the one that had it).
     VanishedBoth(RowId),
     /// The sides' flags differ from what was agreed on.
@@ -248,7 +251,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// `pending` rows whose content must be known first. If any, `changes` is empty.
     pub wants: BTreeSet<RowId>,
-    /// Vanishes that wait, because not every folder could be observed.
+    /// Vanishes, and files that may be what vanished, that wait because not every folder could be
+    /// observed.
     pub waiting: u64,
 }
 

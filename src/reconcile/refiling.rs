@@ -16,6 +16,12 @@ pub(super) struct Refiled<'a> {
     pub copied: BTreeMap<FileId, RowId>,
     /// The file has the bytes of this row of a folder that is left alone.
     pub outside: BTreeMap<FileId, &'a Row>,
+    /// Files that were edited where they stood, and moved then, so that only the name is left of
+    /// what they were.
+    pub edited: BTreeSet<FileId>,
+    /// The rows whose file that was. Their name says that the file does not come from a server, so
+    /// they wait until the file has a row of its own.
+    pub edited_of: BTreeSet<RowId>,
     taken: BTreeSet<FileId>,
 }
 
@@ -102,7 +108,40 @@ pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
             out.outside.insert(*id, of);
         }
     }
+    if !trees.first_pass {
+        edited(trees, pairs, &free, &mut out);
+    }
     out
+}
+
+/// A name of ours that no row has comes from a server, so what has it is never sent; but not where
+/// the row is known whose file it was, with other bytes, and the server has those. Then the bytes
+/// here are the user's own.
+fn edited(trees: &Trees, pairs: &Pairs, free: &[(FileId, &LocalFile)], out: &mut Refiled<'_>) {
+    let mut went: BTreeMap<&BaseName, Vec<&Row>> = BTreeMap::new();
+    for r in trees.rows.values() {
+        if let Some(place) = &r.place
+            && r.state == State::Synced
+            && (r.on_server() || pairs.by_row.contains_key(&r.id))
+            && trees.missing.contains(&r.id)
+        {
+            went.entry(&place.file.base).or_default().push(r);
+        }
+    }
+    for (id, f) in free {
+        let base = &f.place.file.base;
+        if !base.is_ours() || out.is_taken(*id) || out.outside.contains_key(id) {
+            continue;
+        }
+        let differs = |r: &&&Row| match (r.identity.content, f.identity.content) {
+            (Some(was), Some(is)) => was != is,
+            _ => false,
+        };
+        for r in went.get(base).into_iter().flatten().filter(differs) {
+            out.edited.insert(*id);
+            out.edited_of.insert(r.id);
+        }
+    }
 }
 
 /// By which hash a file is looked up.

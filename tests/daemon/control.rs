@@ -91,6 +91,22 @@ fn garbage_harms_nothing() {
 }
 
 #[test]
+fn many_who_say_nothing_keep_nobody_waiting() {
+    let w = World::full();
+    let mut daemon = w.daemon();
+    let socket = w.mk.dir().join("runtime/control");
+    let silent: Vec<_> = (0..300).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    for _ in 0..10 {
+        let begun = Instant::now();
+        assert!(live(&w.mk).is_some());
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    drop(silent);
+    assert!(daemon.is_running());
+    daemon.stop();
+}
+
+#[test]
 fn a_paused_account_rests_until_it_is_resumed() {
     let w = World::full();
     let daemon = w.daemon();

@@ -33,6 +33,7 @@ fn idle_means_no_commands_no_writes_and_no_time() {
     let last = settle(&w.mk, Duration::from_secs(3));
     w.proxy.reset();
     let (time, bytes) = (cpu(daemon.pid()), written(daemon.pid()));
+    // no event could stand for this: what idle time costs shows only in time
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(w.proxy.commands(), Vec::<String>::new());
     assert_eq!(written(daemon.pid()), bytes);

@@ -101,6 +101,21 @@ impl Check<'_> {
         })
     }
 
+    /// Whether it has a name of ours, and the server has no message of that name, with other bytes.
+    fn came_from_a_server(&self, base: &BaseName) -> bool {
+        let w = self.before;
+        let named = w
+            .ledger
+            .rows
+            .values()
+            .filter(|r| r.place.as_ref().is_some_and(|p| p.file.base == *base));
+        let original = named.filter_map(|r| w.mail(r.folder, r.uid)).any(|m| {
+            let mut there = self.perturbed.server.values().flat_map(|b| b.mails.values());
+            there.any(|x| x.ghost == m.ghost)
+        });
+        base.is_ours() && !original
+    }
+
     /// What the tables of the design say of one message.
     fn want(&self, ghost: Ghost, was: &Spot, is: &Spot) -> (Want, Option<Deletion>) {
         let server = is.server.first();
@@ -193,7 +208,11 @@ impl Check<'_> {
                     both(&mut want, x);
                     want.fetched = true;
                 }
-                (None, Some(y)) if self.policy(y).upload && !self.policy.read_only => {
+                (None, Some(y))
+                    if self.policy(y).upload
+                        && !self.policy.read_only
+                        && !local.is_some_and(|l| self.came_from_a_server(&l.1)) =>
+                {
                     both(&mut want, y);
                 }
                 (Some(x), Some(y)) => {

@@ -60,11 +60,12 @@ pub enum Kind {
     ArriveAgain,
     AppearBoth,
     RenameHere,
+    EditAndMove,
 }
 
 use Kind::*;
 
-const KINDS: [Kind; 33] = [
+const KINDS: [Kind; 34] = [
     Arrive,
     Arrive,
     ArriveEqual,
@@ -98,6 +99,7 @@ const KINDS: [Kind; 33] = [
     ArriveAgain,
     AppearBoth,
     RenameHere,
+    EditAndMove,
 ];
 
 /// Something that happens.
@@ -283,6 +285,15 @@ fn altered(w: &World, f: &FolderName, base: &mailkeep::model::BaseName) -> bool 
     w.class(cid) != cid
 }
 
+/// Edited where a row knows the file: nobody looks at its bytes there.
+fn in_place(w: &World, to: &FolderName, base: &mailkeep::model::BaseName, cid: Cid) -> bool {
+    w.ledger.rows.values().any(|r| {
+        w.name(r.folder) == *to
+            && r.place.as_ref().is_some_and(|p| p.file.base == *base)
+            && r.identity.content != Some(w.content_hash(cid))
+    })
+}
+
 /// Other bytes have this Message-ID and Date: an edited draft's, or those that a reader wrote into.
 /// Which of several copies is which only bytes that nobody has any more could say.
 fn torn(w: &World, cid: Cid) -> bool {
@@ -404,7 +415,9 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             } else {
                 base.clone()
             };
-            if altered(w, &f, &base) && is_drafts(&to) {
+            if altered(w, &f, &base) && is_drafts(&to)
+                || in_place(w, &to, &base_there, w.disk[&f][&base].cid)
+            {
                 return None;
             }
             let file = w.disk.get_mut(&f)?.remove(&base)?;
@@ -449,6 +462,9 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let ghost = w.fresh();
             let file = File { ghost, ..w.disk[&f][&base].clone() };
             let base = if to == f || op.c.is_multiple_of(2) { w.foreign_base() } else { base };
+            if in_place(w, &to, &base, file.cid) {
+                return None;
+            }
             w.put_file(&to, base, file);
         }
         AppearHere => {
@@ -465,6 +481,19 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let cid = w.content(&c.message_id, &c.date, c.size);
             let (ghost, base) = (w.fresh(), w.foreign_base());
             w.put_file(&f, base, File { cid, ghost, ..old });
+        }
+        EditAndMove => {
+            // Only the name is left of what it was; whether the server has that still could not be
+            // said of one of several copies.
+            let (f, base) = take(files(w), op.a).filter(|_| !case.copies)?;
+            let to = disk_folder(w, op.b).filter(|to| *to != f)?;
+            let n = w.contents.len();
+            let (cid, ghost) = (w.content(&format!("<edited{n}@x>"), "today", 1500), w.fresh());
+            if in_place(w, &to, &base, cid) {
+                return None;
+            }
+            let old = w.disk.get_mut(&f)?.remove(&base)?;
+            w.put_file(&to, base, File { cid, ghost, ..old });
         }
         FlagHere => {
             let (f, base) = take(files(w), op.a)?;

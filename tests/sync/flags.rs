@@ -112,6 +112,23 @@ fn a_lost_keywords_file_loses_no_keyword() {
 }
 
 #[test]
+fn a_lost_keywords_file_is_back_after_a_pass_in_which_nothing_changed() {
+    let world = synced();
+    let uids = world.uids("INBOX");
+    world.server.imap().store("INBOX", &uids[..6], "+FLAGS", &["todo", "$Junk"]);
+    world.mk.sync_ok();
+    world.mk.sync_ok();
+    let file = world.mk.folder("INBOX/dovecot-keywords");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let before = world.files();
+    world.mk.sync_ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(world.files(), before);
+    world.assert_same();
+}
+
+#[test]
 fn letters_nobody_knows_survive() {
     let world = synced();
     let m = world.remote("INBOX").remove(0);

@@ -105,7 +105,7 @@ fn a_disk_that_fills_up() {
     world.server.seed("INBOX", &world.mint.letters(0..300));
     let big = simple("<big@test>", "big", &"0123456789abcdef\r\n".repeat(200_000));
     world.server.seed("Work", &[Letter::new(big, &["\\Seen"], 1_600_000_000)]);
-    let small = match SmallDisk::mount(&world.mk.dir().join("small"), "1500k") {
+    let (small, said) = match SmallDisk::mount(&world.mk.dir().join("small"), "1500k") {
         Some(disk) => {
             let root = disk.path.join("mail");
             fs::create_dir(&root).unwrap();
@@ -113,17 +113,24 @@ fn a_disk_that_fills_up() {
             let said = world.mk.sync().expect(1);
             let text = said.text().to_lowercase();
             assert!(text.contains("space") || text.contains("room"), "{text}");
-            Some(disk)
+            (Some(disk), said)
         }
         // Nobody but root may mount. A limit on the size of files stops the big message the same
         // way: a write that ends in an error halfway through it.
         None => {
             assert!(!is_root() || !can_mount(), "root can mount, and did not");
             let limits = ["--fsize=2000000", "env", "--ignore-signal=XFSZ"];
-            world.mk.start_limited(&["sync"], &limits).wait(world.mk.timeout).expect(1);
-            None
+            let said = world.mk.start_limited(&["sync"], &limits).wait(world.mk.timeout).expect(1);
+            (None, said)
         }
     };
+    if small.is_some() {
+        // what is told is what is here
+        let told = said.stderr.lines().filter_map(|l| l.split_once(" of 301")).next_back();
+        let told = told.map_or("0", |(before, _)| before.rsplit(' ').next().unwrap());
+        let told: u64 = told.parse().unwrap();
+        assert_eq!(told, world.local("INBOX").len() as u64, "{}", said.text());
+    }
     let there: Vec<_> =
         ["INBOX", "Work"].iter().flat_map(|f| world.remote(f)).map(|m| m.hash).collect();
     for m in read_maildir(world.mk.maildir()).values().flatten() {

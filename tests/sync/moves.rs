@@ -1,6 +1,7 @@
 //! Moves and copies, both ways: not a byte of mail is sent again.
 
 use crate::common::dovecot::Mode;
+use crate::common::letters::hash;
 use crate::common::maildir::{deliver, move_file, mutt_copy, mutt_save};
 use crate::common::*;
 use crate::world::{FOLDERS, World, contents, synced};
@@ -174,6 +175,27 @@ fn moved_there_and_deleted_here() {
     world.mk.sync_ok();
     world.assert_same();
     world.twin("Work", &m);
+}
+
+/// Only its name says what it was. It is the user's own now, with the same Message-ID and Date.
+#[test]
+fn edited_and_moved_here() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        let m = world.local("INBOX")[0].clone();
+        let to = move_file(&m, &world.mk.folder("Work"));
+        let mut edited = std::fs::read(&to).unwrap();
+        edited.extend_from_slice(b"a note of my own\n");
+        std::fs::write(&to, &edited).unwrap();
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.remote("INBOX").len(), FOLDERS[0].1 - 1);
+        assert_eq!(world.remote("Work").len(), FOLDERS[1].1 + 1);
+        let mark = hash(&edited);
+        assert_eq!(world.remote("Work").iter().filter(|r| r.hash == mark).count(), 1);
+        assert_eq!(std::fs::read(&to).unwrap(), edited);
+        assert!(world.mk.run(&["kept"]).stdout.trim().is_empty());
+    }
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use crate::common::dovecot::Mode;
+use crate::common::dovecot::{Mode, Options};
 use crate::common::letters::{odd, simple, to_lf};
 use crate::common::maildir::{deliver, make_folder};
 use crate::common::*;
-use crate::world::{World, synced};
+use crate::world::{FOLDERS, World, synced};
 
 #[test]
 fn new_messages_with_flags_and_date() {
@@ -168,4 +168,35 @@ fn what_the_server_refuses_waits_and_is_shown() {
     assert_eq!(world.remote("Work").len(), 13, "the other one went: {}", said.text());
     assert_eq!(world.local("Work").len(), 14, "and this one is still here");
     assert!(world.mk.run(&["status"]).text().contains("Work"));
+}
+
+#[test]
+fn a_folder_that_the_server_cannot_have_is_told_of_once() {
+    let options = Options { separator: '.', ..Options::default() };
+    let world = World::synced(Dovecot::with(options));
+    make_folder(&world.mk.folder("v1.2"));
+    deliver(&world.mk.folder("v1.2"), &world.mint.letter(90));
+    deliver(&world.mk.folder("v1.2"), &world.mint.letter(91));
+    deliver(&world.mk.folder("Work"), &world.mint.letter(92));
+    let said = world.mk.sync().expect(1);
+    eprintln!("{}", said.text());
+    let told = said.stderr.lines().filter(|l| l.contains("v1.2")).count();
+    assert_eq!(told, 1, "{}", said.stderr);
+    assert_eq!(world.remote("Work").len(), FOLDERS[1].1 + 1);
+}
+
+#[test]
+fn a_directory_that_is_no_folder_s_is_told_of() {
+    let world = synced();
+    for dir in ["50% off", "inbox"] {
+        make_folder(&world.mk.maildir().join(dir));
+        deliver(&world.mk.maildir().join(dir), &world.mint.letter(90));
+    }
+    deliver(&world.mk.folder("Work"), &world.mint.letter(91));
+    fs::remove_file(&world.local("Work")[0].path).unwrap(); // a second scan looks again
+    let said = world.mk.sync_ok();
+    let told: Vec<_> = said.stderr.lines().filter(|l| l.contains("is left alone")).collect();
+    assert!(matches!(told.as_slice(), [a, b] if a.contains("50%25 off") && b.contains("INBOX")));
+    let notes = world.mk.status()["accounts"][0]["notes"].to_string();
+    assert!(notes.contains("50%25 off"), "{notes}");
 }

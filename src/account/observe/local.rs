@@ -34,7 +34,13 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
     // where an earlier round left something open, an unchanged directory does not close it
     let open = open_folders(p)?;
     p.missing.clear();
-    let on_disk: BTreeSet<_> = p.maildir.folders()?.into_iter().collect();
+    let listing = p.maildir.listing()?;
+    for what in listing.left_alone {
+        if !p.report.notes.contains(&what) {
+            p.report.notes.push(what);
+        }
+    }
+    let on_disk: BTreeSet<_> = listing.folders.into_iter().collect();
     for name in &on_disk {
         if p.folder_named(name).is_none() {
             let id = p.add_folder(name, |_| {})?;
@@ -127,6 +133,10 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
         return Ok(found);
     }
     let dir = f.dir.clone();
+    if f.keywords != KeywordMap::default() && maildir::keywords::is_lost(&dir)? {
+        sync_keywords(p, id)?; // whether or not a message changed
+    }
+    let f = p.folder(id)?;
     if f.names.is_none() && is_as_remembered(p, id)? {
         return Ok(Found::default());
     }
@@ -410,7 +420,7 @@ async fn confirm(
                 }
             }
         }
-        let still: BTreeSet<_> = p.maildir.folders()?.into_iter().collect();
+        let still: BTreeSet<_> = p.maildir.listing()?.folders.into_iter().collect();
         steady &= p
             .folders
             .values()

@@ -109,16 +109,97 @@ fn moved_here_by_a_reader_that_writes_headers_is_moved_there() {
     assert!(!s.row(id).exact);
 }
 
-#[test]
-fn an_equal_name_with_other_bytes_is_no_move() {
-    let mut s = mirror();
-    let id = s.had(Synced, "INBOX", "a");
-    let base = s.row(id).place.clone().unwrap().file.base;
+/// `b` stands in Archive under the name that `a` had in INBOX.
+fn edited_and_moved(s: &mut Scene) {
+    let cid = s.cid("a");
+    let at = s.w.disk[&folder("INBOX")].iter().find(|(_, f)| f.cid == cid);
+    let base = at.expect("no such file").0.clone();
     s.remove("INBOX", "a");
     let (cid, ghost) = (s.cid("b"), s.w.fresh());
     s.w.put_file(&folder("Archive"), base, File { cid, flags: flags(""), date: 7, ghost });
-    // a name of ours that no row knows came from a server once
+}
+
+#[test]
+fn an_equal_name_with_other_bytes_is_no_move() {
+    for (policy, there, here, states) in [
+        (LocalDelete::Mirror, "Archive b", "Archive b", vec![Synced]),
+        (LocalDelete::Trash, "Archive b, Trash a", "Archive b, Trash a", vec![Synced, Synced]),
+        (LocalDelete::Keep, "Archive b, INBOX a", "Archive b", vec![Absent, Synced]),
+    ] {
+        let mut s = scene();
+        s.policy.local_delete = policy;
+        s.had(Synced, "INBOX", "a");
+        edited_and_moved(&mut s);
+        s.ends(there, here);
+        assert_eq!(s.states(), states);
+    }
+}
+
+#[test]
+fn what_was_edited_and_moved_is_sent_before_the_original_goes() {
+    // while it cannot be sent, only the original's row says that it does not come from a server
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    edited_and_moved(&mut s);
+    s.policy.read_only = true;
+    s.ends("INBOX a", "Archive b");
+    s.policy.read_only = false;
+    let actions = s.pass().actions;
+    assert!(matches!(actions.as_slice(), [Action::Upload(_)]), "{actions:?}");
+    s.ends("Archive b", "Archive b");
+    // where nothing is uploaded, it stays here
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    edited_and_moved(&mut s);
+    s.policy.upload = false;
     s.ends("", "Archive b");
+    assert_eq!(s.states(), [Kept]);
+}
+
+#[test]
+fn what_was_edited_and_moved_is_sent_wherever_the_server_put_the_original() {
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    edited_and_moved(&mut s);
+    s.move_there("INBOX", "a", "Junk");
+    s.ends("Archive b, Junk a", "Archive b, Junk a");
+}
+
+#[test]
+fn what_was_edited_and_moved_is_sent_even_where_an_equal_file_appears() {
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "INBOX", "a");
+    edited_and_moved(&mut s);
+    s.put("INBOX", "a");
+    s.ends("Archive b, INBOX a, INBOX a", "Archive b, INBOX a, INBOX a");
+}
+
+#[test]
+fn what_was_edited_and_moved_counts_for_the_brake_at_once() {
+    let mut s = mirror();
+    s.policy.brake = Brake { percent: 0, messages: 1 };
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "INBOX", "c");
+    edited_and_moved(&mut s);
+    s.remove("INBOX", "c");
+    let held = s.pass().held;
+    assert!(matches!(held.as_slice(), [h] if h.rows.len() == 2), "{held:?}");
+    s.ends("Archive b, INBOX a, INBOX c", "Archive b");
+}
+
+#[test]
+fn what_was_edited_and_moved_stays_kept_where_the_server_has_no_original() {
+    for state in [Synced, Kept] {
+        let mut s = mirror();
+        s.had(state, "INBOX", "a");
+        edited_and_moved(&mut s);
+        if state == Synced {
+            s.expunge("INBOX", "a");
+        }
+        s.ends("", "Archive b");
+        assert_eq!(s.states(), [Kept]);
+    }
 }
 
 #[test]
