@@ -3,8 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::common::disk::{SmallDisk, can_mount};
+use crate::common::letters::simple;
 use crate::common::maildir::deliver;
-use crate::common::process::wait_for;
+use crate::common::process::{is_root, wait_for};
 use crate::common::proxy::Faults;
 use crate::common::scripted::{Script, Step, send};
 use crate::common::*;
@@ -136,6 +138,47 @@ fn a_maildir_that_is_not_there_has_a_state_and_is_found_again() {
     });
     w.server.seed("INBOX", &w.mint.letters(80..81));
     wait_for("the arrival", SOON, || (w.local("INBOX").len() == 11).then_some(()));
+    w.wait_same();
+    daemon.stop();
+}
+
+/// It says so, with what to do, cuts no message short, and goes on by itself when there is room.
+#[test]
+fn a_full_disk_has_a_state_and_room_ends_it() {
+    let mut w = World::full();
+    let small = SmallDisk::mount(&w.mk.dir().join("small"), "1m");
+    if let Some(disk) = &small {
+        fs::create_dir(disk.path.join("mail")).unwrap();
+        w.mk.set_maildir(&disk.path.join("mail"));
+    } else {
+        // nobody but root may mount: there a limit on the size of files stands for the disk
+        assert!(!is_root() || !can_mount(), "root can mount, and did not");
+    }
+    let soft = ["--fsize=500000:", "env", "--ignore-signal=XFSZ"];
+    let limits = if small.is_some() { &[][..] } else { &soft };
+    let daemon = Daemon::over(w.mk.start_limited(&["run"], limits));
+    daemon.wait_calm(&w.mk);
+    let big = simple("<big@test>", "big", &"0123456789abcdef\r\n".repeat(200_000));
+    w.server.seed("Work", &[Letter::new(big, &["\\Seen"], 1_600_000_000)]);
+    if small.is_some() {
+        let state = wait_state(&w.mk, "disk-full");
+        let error = state["error"].as_str().unwrap();
+        assert!(error.contains("make room"), "{error}");
+        assert!(w.mk.run(&["status"]).text().contains("disk full"));
+    } else {
+        wait_for("an error", SOON, || live(&w.mk).filter(|l| l.0["error"].is_string()).map(|_| ()));
+    }
+    let there: Vec<_> = w.remote("Work").iter().map(|m| m.hash).collect();
+    assert!(w.local("Work").iter().all(|m| there.contains(&m.hash)), "cut short");
+    match &small {
+        Some(disk) => disk.grow("64m"),
+        None => {
+            let pid = format!("--pid={}", daemon.pid());
+            let mut lift = process::command("prlimit", None);
+            assert!(lift.args([&pid, "--fsize=unlimited:"]).status().unwrap().success());
+        }
+    }
+    wait_for("the rest", Duration::from_secs(90), || (w.local("Work").len() == 6).then_some(()));
     w.wait_same();
     daemon.stop();
 }
