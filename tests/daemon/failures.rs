@@ -154,12 +154,12 @@ fn a_full_disk_has_a_state_and_room_ends_it() {
         // nobody but root may mount: there a limit on the size of files stands for the disk
         assert!(!is_root() || !can_mount(), "root can mount, and did not");
     }
-    let soft = ["--fsize=500000:", "env", "--ignore-signal=XFSZ"];
+    let soft = ["--fsize=2000000:", "env", "--ignore-signal=XFSZ"];
     let limits = if small.is_some() { &[][..] } else { &soft };
     let daemon = Daemon::over(w.mk.start_limited(&["run"], limits));
     daemon.wait_calm(&w.mk);
     let big = simple("<big@test>", "big", &"0123456789abcdef\r\n".repeat(200_000));
-    w.server.seed("Work", &[Letter::new(big, &["\\Seen"], 1_600_000_000)]);
+    w.server.imap().append_all("Work", &[Letter::new(big, &["\\Seen"], 1_600_000_000)]);
     if small.is_some() {
         let state = wait_state(&w.mk, "disk-full");
         let error = state["error"].as_str().unwrap();
