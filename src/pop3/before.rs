@@ -1,17 +1,18 @@
 //! What was here before a session: what a crash left half delivered, and, in a first session, the
 //! messages of another server, another program or a lost ledger.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::deliver::{Before, delivered, place_of};
 use super::local;
 use super::pass::Pass;
+use super::recognise::{self, Known, Settled, Stray};
 use crate::error::{Error, Kind, Result, Scope};
 use crate::ledger::{Ledger, path_for};
 use crate::maildir::{self, marker};
-use crate::model::{BaseName, ContentHash, FolderName, Identity, UidlRow};
+use crate::model::{BaseName, ContentHash, FolderName, Identity, Row, RowId, UidlId, UidlRow};
 
 /// Goes on with what a crash left between `tmp` and its place: found in any folder, or still in
 /// `tmp`; what is nowhere is forgotten, and so fetched again.
@@ -82,8 +83,14 @@ pub fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
 
 /// What the file is, if it has the bytes that were staged.
 fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
+    let found = identity_of(path)?;
+    Ok(found.filter(|found| found.content.is_some() && found.content == uidl.content))
+}
+
+/// What a message is recognised by; `None` if its file went away meanwhile.
+fn identity_of(path: &Path) -> Result<Option<Identity>> {
     match maildir::identify(path) {
-        Ok(found) if Some(found.digest.content) == uidl.content => Ok(Some(Identity {
+        Ok(found) => Ok(Some(Identity {
             content: Some(found.digest.content),
             reader: Some(found.digest.reader),
             fingerprint: found.digest.fingerprint,
@@ -91,7 +98,6 @@ fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
             internal_date: found.mtime,
             server_id: None,
         })),
-        Ok(_) => Ok(None),
         Err(e) if e.kind == Kind::Raced => Ok(None),
         Err(e) => Err(e),
     }
@@ -102,10 +108,7 @@ fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
 pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>> {
     let mut out = Vec::new();
     for row in local::earlier(p)? {
-        let at = row.place.as_ref().and_then(|place| {
-            p.folders.get(&row.folder).map(|s| (row.folder, s.dir.clone(), place.clone()))
-        });
-        out.push(Before { identity: row.identity.clone(), row: Some(row), at });
+        out.push(of_row(p, row, None));
     }
     let Some(others) = others(p)? else { return Ok(out) };
     for (folder, place) in extras {
@@ -115,23 +118,20 @@ pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>
         {
             continue;
         }
-        let found = match maildir::identify(&maildir::place_path(&spot.dir, &place)) {
-            Ok(found) => found,
-            Err(e) if e.kind == Kind::Raced => continue,
+        let identity = match identity_of(&maildir::place_path(&spot.dir, &place)) {
+            Ok(Some(identity)) => identity,
+            Ok(None) => continue,
             Err(e) => {
                 p.note(e);
                 continue;
             }
         };
-        let identity = Identity {
-            content: Some(found.digest.content),
-            reader: Some(found.digest.reader),
-            fingerprint: found.digest.fingerprint,
-            wire_size: found.digest.wire_size,
-            internal_date: found.mtime,
-            server_id: None,
-        };
-        out.push(Before { row: None, at: Some((folder, spot.dir.clone(), place)), identity });
+        out.push(Before {
+            row: None,
+            uidl: None,
+            at: Some((folder, spot.dir.clone(), place)),
+            identity,
+        });
     }
     Ok(out)
 }
@@ -152,6 +152,49 @@ pub fn unclaimed(p: &Pass<'_>, strays: Vec<Before>) -> Result<Vec<Before>> {
         }
         Ok(out)
     })
+}
+
+/// Messages of this server whose UIDLs are not listed any more while all that are listed are new: a
+/// server that a mailbox moved to may count its bytes otherwise, or have put lines into headers.
+pub fn lost(p: &Pass<'_>, known: &Known, settled: &Settled) -> Result<Vec<Before>> {
+    let matched = settled.known.values().chain(settled.renamed.values()).copied().collect();
+    let ids: BTreeMap<RowId, UidlId> =
+        recognise::lost(known, &matched).filter_map(|r| Some((r.row?, r.id))).collect();
+    let rows: Vec<RowId> = ids.keys().copied().collect();
+    let rows = p.ledger.with(|l| l.rows_by_ids(&rows))?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let uidl = ids.get(&row.id).copied();
+            of_row(p, row, uidl)
+        })
+        .collect())
+}
+
+fn of_row(p: &Pass<'_>, row: Row, uidl: Option<UidlId>) -> Before {
+    let at = row.place.as_ref().and_then(|place| {
+        p.folders.get(&row.folder).map(|s| (row.folder, s.dir.clone(), place.clone()))
+    });
+    Before { identity: row.identity.clone(), row: Some(row), uidl, at }
+}
+
+/// Lines that other programs put into a header come to less than so many bytes.
+const TRACES: u64 = 8 << 10;
+/// A line end more or less at a message's end: POP3 has no text without one.
+const LINE_END: u64 = 2;
+
+impl Before {
+    /// What the listing is compared with. Of a file of another program nobody knows how much of it
+    /// was added; of ours, and of what a server told once, the size is known.
+    pub fn stray(&self) -> Stray {
+        let size = self.identity.wire_size;
+        let ours = self.at.as_ref().is_none_or(|(.., place)| place.file.base.is_ours());
+        let added = if self.row.is_some() || ours { LINE_END } else { TRACES };
+        Stray {
+            fingerprint: self.identity.fingerprint.clone(),
+            sizes: size.saturating_sub(added).max(1)..=size + LINE_END,
+        }
+    }
 }
 
 /// Files of the other accounts of this Maildir.
@@ -181,13 +224,14 @@ fn others(p: &Pass<'_>) -> Result<Option<Others>> {
     Ok(Some(out))
 }
 
-/// A hash of a file's bytes behind its header, CRLF as LF: what programs that add header lines
-/// leave alone.
+/// A hash of a file's bytes behind its header, CRLF as LF and without line ends at its end: what
+/// programs that add header lines leave alone.
 pub fn body_of(path: &Path) -> Result<ContentHash> {
     let (mut file, _) = maildir::open_message(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 64 << 10];
     let (mut in_header, mut line_empty, mut cr) = (true, true, false);
+    let mut line_ends = 0;
     let mut out = Vec::with_capacity(buffer.len() + 1);
     loop {
         let n = file.read(&mut buffer).map_err(|e| Error::io(Scope::Message, "read", path, &e))?;
@@ -202,12 +246,23 @@ pub fn body_of(path: &Path) -> Result<ContentHash> {
                 }
                 continue;
             }
-            if std::mem::take(&mut cr) && *b != b'\n' {
-                out.push(b'\r');
+            match b {
+                b'\n' => {
+                    line_ends += 1;
+                    cr = false;
+                    continue;
+                }
+                // one before a line end is a part of it
+                _ if std::mem::take(&mut cr) => {
+                    push_lines(&mut out, &mut line_ends);
+                    out.push(b'\r');
+                }
+                _ => {}
             }
             if *b == b'\r' {
                 cr = true;
             } else {
+                push_lines(&mut out, &mut line_ends);
                 out.push(*b);
             }
         }
@@ -215,5 +270,47 @@ pub fn body_of(path: &Path) -> Result<ContentHash> {
         if n == 0 {
             return Ok(ContentHash(*hasher.finalize().as_bytes()));
         }
+    }
+}
+
+/// Line ends that turned out not to be the last ones.
+fn push_lines(out: &mut Vec<u8>, n: &mut usize) {
+    out.resize(out.len() + std::mem::take(n), b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_the_same_whatever_stands_above_and_however_lines_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m");
+        let body = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            body_of(&path).unwrap()
+        };
+        let one = body("A: b\n\none\n\n\rtwo\r\r\nthree\n");
+        for same in [
+            "X: y\nA: b\n\none\n\n\rtwo\r\r\nthree\n",
+            "A: b\r\n\r\none\r\n\r\n\rtwo\r\r\nthree\r\n",
+            "A: b\n\none\n\n\rtwo\r\r\nthree",
+            "A: b\n\none\n\n\rtwo\r\r\nthree\r\n\r\n",
+        ] {
+            assert!(body(same) == one, "{same:?}");
+        }
+        for other in [
+            "A: b\n\none\n\rtwo\r\r\nthree\n",
+            "A: b\n\none\n\ntwo\r\r\nthree\n",
+            "A: b\n\none\n\n\rtwo\r\nthree\n",
+            "A: b\n\n\none\n\n\rtwo\r\r\nthree\n",
+            "A: b\n\none\n\n\rtwo\r\r\nthree\nfour\n",
+            "A: b\n",
+        ] {
+            assert!(body(other) != one, "{other:?}");
+        }
+        // over the end of what is read at once
+        let long = format!("A: b\n\n{}", "x\r\n".repeat(50_000));
+        assert!(body(&long) == body(&long.replace('\r', "")));
     }
 }

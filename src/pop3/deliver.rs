@@ -61,6 +61,8 @@ impl Delivery for Job {
 pub struct Before {
     /// Its row, if it has one.
     pub row: Option<Row>,
+    /// Its UIDL in this epoch, if it has one.
+    pub uidl: Option<UidlId>,
     /// Where its file is; `None`: it was deleted here.
     pub at: Option<(FolderId, PathBuf, Place)>,
     /// What it is recognised by.
@@ -215,13 +217,17 @@ impl Committer {
     /// other programs add lines, and the Message-ID and Date.
     fn find_before(&self, landed: &Landed<Job>) -> Result<Option<usize>> {
         let digest = &landed.staged.digest;
-        let exact = self.before.iter().position(|b| b.identity.content == Some(digest.content));
+        let free = |b: &Before| {
+            b.uidl.is_none_or(|id| self.done.lock().is_ok_and(|d| !d.taken.contains(&id)))
+        };
+        let same = |b: &Before| b.identity.content == Some(digest.content) && free(b);
+        let exact = self.before.iter().position(same);
         if exact.is_some() || !digest.fingerprint.is_complete() {
             return Ok(exact);
         }
         let mut body = None;
         for (i, b) in self.before.iter().enumerate() {
-            if b.identity.fingerprint != digest.fingerprint {
+            if b.identity.fingerprint != digest.fingerprint || !free(b) {
                 continue;
             }
             let Some((.., dir, place)) = &b.at else { continue };
