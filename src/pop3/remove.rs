@@ -8,11 +8,12 @@ use super::protocol::Number;
 use super::recognise::{Freeze, Known, Listed, Settled};
 use super::retention::{self, Retention, Rules, Standing, Why};
 use super::{MessageSink, Session, Wanted};
+use crate::config::Keep;
 use crate::error::{Error, Result};
 use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side};
 use crate::model::identity::Digester;
 use crate::model::{
-    ContentHash, Fingerprint, FolderId, FolderName, RowId, UidlId, UidlRow, UidlState,
+    BaseName, ContentHash, Fingerprint, FolderId, FolderName, RowId, UidlId, UidlRow, UidlState,
 };
 use crate::policy::decide::Verdict;
 
@@ -42,7 +43,9 @@ pub async fn due(
     frozen: &BTreeSet<Freeze>,
 ) -> Result<Vec<(UidlId, Cause)>> {
     let (uidls, retention) = decide(p, there)?;
-    holds(p, &uidls, &retention)?;
+    // a verdict stays while what is not listed may come into view again
+    let whole = !frozen.contains(&Freeze::Short) && !p.mailbox.windowed;
+    holds(p, &uidls, &retention, whole)?;
     p.mailbox.due = retention.delete.len() as u64;
     p.mailbox.next_due = retention.next_due;
     undo_pending(p, &uidls, &retention)?;
@@ -140,7 +143,6 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
             all.push(retention::There {
                 number: *number,
                 id: *id,
-                row: uidl.row,
                 delivered_at: uidl.delivered_at,
                 removed: removed.contains(id),
                 named: uidl.uidl.is_some(),
@@ -157,13 +159,17 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
                 .sum(),
             verdicts: BTreeMap::new(),
         };
-        for hold in l.holds()? {
+        let holds = l.holds()?;
+        let items = Items::of(&uidls, &holds);
+        for hold in holds {
             let verdict = match hold.state {
                 HoldState::Open => Verdict::Open,
                 HoldState::Approved => Verdict::Approved,
                 HoldState::Rejected => Verdict::Rejected,
             };
-            standing.verdicts.extend(hold.items.iter().filter_map(|i| Some((i.row?, verdict))));
+            standing
+                .verdicts
+                .extend(hold.items.iter().filter_map(|i| Some((items.find(i)?, verdict))));
         }
         Ok(standing)
     })?;
@@ -176,6 +182,35 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
     };
     let retention = retention::retain(&all, others, &rules, &standing, p.now);
     Ok((uidls, retention))
+}
+
+/// Which message a hold's item is. One that was out of a server's window for a while has lost its
+/// row, but not its name.
+#[derive(Default)]
+struct Items<'a> {
+    rows: BTreeMap<RowId, UidlId>,
+    names: BTreeMap<(&'a BaseName, Option<ContentHash>), UidlId>,
+}
+
+impl<'a> Items<'a> {
+    fn of(uidls: &'a BTreeMap<UidlId, UidlRow>, holds: &[Hold]) -> Self {
+        if holds.is_empty() {
+            return Self::default();
+        }
+        Self {
+            rows: uidls.values().filter_map(|u| Some((u.row?, u.id))).collect(),
+            names: uidls
+                .values()
+                .filter_map(|u| Some(((u.base.as_ref()?, u.content), u.id)))
+                .collect(),
+        }
+    }
+
+    fn find(&self, item: &HoldItem) -> Option<UidlId> {
+        let by_row = item.row.and_then(|r| self.rows.get(&r));
+        let by_name = || self.names.get(&(item.base.as_ref()?, item.content));
+        by_row.or_else(by_name).copied()
+    }
 }
 
 /// A deletion that was begun and that the configuration does not ask for any more is taken back.
@@ -299,7 +334,12 @@ impl MessageSink for Hashes {
 }
 
 /// Writes into the ledger what is held now.
-fn holds(p: &mut Pass<'_>, uidls: &BTreeMap<UidlId, UidlRow>, retention: &Retention) -> Result<()> {
+fn holds(
+    p: &mut Pass<'_>,
+    uidls: &BTreeMap<UidlId, UidlRow>,
+    retention: &Retention,
+    whole: bool,
+) -> Result<()> {
     let mut items = Vec::new();
     for id in retention.held.keys() {
         let Some(uidl) = uidls.get(id) else { continue };
@@ -312,13 +352,13 @@ fn holds(p: &mut Pass<'_>, uidls: &BTreeMap<UidlId, UidlRow>, retention: &Retent
     }
     p.report.held = items.len() as u64;
     let existing = p.ledger.with(|l| l.holds())?;
-    let there: BTreeSet<RowId> = uidls.values().filter_map(|u| u.row).collect();
+    let known = Items::of(uidls, &existing);
     let stale: Vec<HoldId> = existing
         .iter()
         .filter(|h| match h.state {
             HoldState::Open => items.is_empty(),
             // the verdict stays while the server has any of it
-            _ => !h.items.iter().any(|i| i.row.is_some_and(|r| there.contains(&r))),
+            _ => whole && !h.items.iter().any(|i| known.find(i).is_some()),
         })
         .map(|h| h.id)
         .collect();
@@ -378,18 +418,40 @@ pub fn describe(
     let listed: Vec<Listed> = by_number.values().map(|l| (*l).clone()).collect();
     let there = There { listed: &listed, done: &done, fetched: &BTreeSet::new(), known };
     let (_, retention) = decide(p, &there)?;
-    for (id, (why, _)) in &retention.delete {
-        let Some(row) = known.rows.get(id).or_else(|| known.gone.get(id)) else { continue };
-        let message = match &*row.fingerprint.message_id {
-            "" => "a message without Message-ID",
-            m => m,
-        };
-        lines.push(format!("delete {message} on the server: {}", why.as_str()));
+    let mut why_not: Vec<String> = frozen.iter().map(ToString::to_string).collect();
+    if p.account.policy.read_only {
+        why_not.push("read_only = true".into());
+    }
+    // what is fetched with `keep = "delete"` is deleted in the same session
+    let at_once = if p.pop3.keep == Keep::Delete { settled.fetch.len() } else { 0 };
+    let due = retention.delete.len() + at_once;
+    if why_not.is_empty() {
+        for (id, (why, _)) in &retention.delete {
+            let Some(row) = known.rows.get(id).or_else(|| known.gone.get(id)) else { continue };
+            let message = match &*row.fingerprint.message_id {
+                "" => "a message without Message-ID",
+                m => m,
+            };
+            lines.push(format!("delete {message} on the server: {}", why.as_str()));
+        }
+        if at_once > 0 {
+            let why = Why::Keep.as_str();
+            lines.push(format!("delete {at_once} on the server once they are safe here: {why}"));
+        }
+    } else if due > 0 {
+        lines.push(format!("leave {due} on the server that are due: {}", why_not.join("; ")));
     }
     if !retention.held.is_empty() {
         lines.push(format!("hold {} deletions on the server", retention.held.len()));
     }
-    lines.extend(frozen.iter().map(|f| format!("delete nothing on the server: {f}")));
+    if !frozen.contains(&Freeze::Short) && !p.mailbox.windowed {
+        let listed: BTreeSet<UidlId> = done.values().copied().collect();
+        let went = known.rows.values().filter(|r| r.state.on_server() && !listed.contains(&r.id));
+        let went = went.count();
+        if went > 0 {
+            lines.push(format!("keep {went} here that went from the server"));
+        }
+    }
     p.report.held = retention.held.len() as u64;
     p.report.plan = lines;
     Ok(())
