@@ -10,7 +10,7 @@ use super::retention::{self, Retention, Rules, Standing, Why};
 use super::{MessageSink, Session, Wanted};
 use crate::config::Keep;
 use crate::error::{Error, Result};
-use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side};
+use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side, Tx};
 use crate::model::identity::Digester;
 use crate::model::{
     BaseName, ContentHash, Fingerprint, FolderId, FolderName, RowId, UidlId, UidlRow, UidlState,
@@ -100,17 +100,35 @@ pub async fn due(
 /// The server said that they are deleted.
 pub fn deleted(p: &mut Pass<'_>, marked: &[(UidlId, Cause)]) -> Result<()> {
     let names = names(p);
-    let now = p.now;
+    let (now, windowed) = (p.now, p.mailbox.windowed);
+    let held = p.ledger.with(|l| l.holds())?;
     p.write(|tx| {
         for (id, (why, counted)) in marked {
             let Some(mut uidl) = tx.uidl(*id)? else { continue };
             uidl.state = UidlState::Deleted;
             gone_there(tx, &mut uidl, &names, now, Some(*counted), why.as_str())?;
         }
+        if !windowed {
+            carried_out(tx, &held)?;
+        }
         Ok(())
     })?;
     p.report.deleted += marked.len() as u64;
     p.mailbox.due = p.mailbox.due.saturating_sub(marked.len() as u64);
+    Ok(())
+}
+
+/// Forgets what was approved and of which the server has nothing more.
+fn carried_out(tx: &mut Tx<'_>, holds: &[Hold]) -> Result<()> {
+    for hold in holds.iter().filter(|h| h.state == HoldState::Approved) {
+        let mut left = false;
+        for row in hold.items.iter().filter_map(|i| i.row) {
+            left |= tx.uidl_of_row(row)?.is_some_and(|u| u.state.on_server());
+        }
+        if !left {
+            tx.delete_hold(hold.id)?;
+        }
+    }
     Ok(())
 }
 

@@ -12,5 +12,6 @@ mod login;
 mod pass;
 mod pathologies;
 mod real;
+mod says;
 mod scripted;
 mod tools;

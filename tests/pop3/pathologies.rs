@@ -500,3 +500,26 @@ fn a_decision_outlives_the_window() {
     assert_eq!(sync(&mut mk, &window(0..2)), (0, 0));
     assert_eq!(sync(&mut mk, &window(0..6)), (0, 0));
 }
+
+/// Those that look alike are compared by their bytes. The session was cut before all were: the others
+/// are still among those that were here, and no news.
+#[test]
+fn a_first_session_that_was_cut_is_not_over() {
+    let twin = |text: &str| simple("<twin@x>", "twin", &format!("{text}\r\n"));
+    let mut mailbox = Mailbox::of(["one", "two", "six"].map(|t| (t.as_bytes().to_vec(), twin(t))));
+    let mut mk = account("");
+    let dir = mk.folder("INBOX");
+    maildir::make_folder(&dir);
+    for (n, m) in mailbox.messages.iter().enumerate() {
+        fs::write(dir.join("cur").join(format!("160000000{n}.M1P2.host:2,S")), to_lf(&m.body))
+            .unwrap();
+    }
+    for m in &mut mailbox.messages[1..] {
+        m.says = Some(vec![Step::Close]);
+    }
+    pass(&mut mk, &mailbox, 1);
+    mailbox.messages.iter_mut().for_each(|m| m.says = None);
+    assert_eq!(sync(&mut mk, &mailbox), (2, 0));
+    assert_here(&mk, &mailbox.messages);
+    assert_eq!(sync(&mut mk, &mailbox), (0, 0));
+}
