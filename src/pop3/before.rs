@@ -10,9 +10,12 @@ use super::local;
 use super::pass::Pass;
 use super::recognise::{self, Known, Settled, Stray};
 use crate::error::{Error, Kind, Result, Scope};
-use crate::ledger::{Ledger, path_for};
+use crate::ledger::{Action, JournalEntry, Ledger, Side, path_for};
 use crate::maildir::{self, marker};
-use crate::model::{BaseName, ContentHash, FolderName, Identity, Row, RowId, UidlId, UidlRow};
+use crate::model::{
+    BaseName, ContentHash, Flags, FolderId, FolderName, Identity, Place, Row, RowId, State, UidlId,
+    UidlRow,
+};
 
 /// Goes on with what a crash left between `tmp` and its place: found in any folder, or still in
 /// `tmp`; what is nowhere is forgotten, and so fetched again.
@@ -73,9 +76,8 @@ pub fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
         }
     }
     // what was not staged is fetched again; another account may be at work in the same folder
-    let alone = marker::read(&p.account.maildir)?
-        .is_none_or(|m| m.lines.keys().all(|name| *name == p.account.name));
-    if alone && p.folders.values().any(|s| s.rec.name == p.pop3.folder && s.names.is_some()) {
+    if is_alone(p)? && p.folders.values().any(|s| s.rec.name == p.pop3.folder && s.names.is_some())
+    {
         p.maildir.clear_tmp(&p.pop3.folder)?;
     }
     Ok(())
@@ -126,6 +128,11 @@ pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>
                 continue;
             }
         };
+        // it was put back: a restored Maildir has what was removed since
+        let removed = |b: &Before| b.at.is_none() && b.identity.content == identity.content;
+        if let Some(i) = out.iter().position(removed) {
+            out.swap_remove(i);
+        }
         out.push(Before {
             row: None,
             uidl: None,
@@ -152,6 +159,66 @@ pub fn unclaimed(p: &Pass<'_>, strays: Vec<Before>) -> Result<Vec<Before>> {
         }
         Ok(out)
     })
+}
+
+/// Files that came from a server once, and that this one does not have: kept. Among several accounts
+/// nobody can say whose they are.
+pub fn keep(p: &mut Pass<'_>, strays: &[Before]) -> Result<()> {
+    if !is_alone(p)? {
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for before in unclaimed(p, strays.to_vec())? {
+        let (None, Some((folder, _, place))) = (before.row, before.at) else { continue };
+        if place.file.base.is_ours() {
+            rows.push(kept(folder, place, before.identity));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let names: BTreeMap<FolderId, FolderName> =
+        p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect();
+    let now = p.now;
+    p.write(|tx| {
+        for row in &rows {
+            tx.insert_row(row)?;
+            let mut e = JournalEntry::new(now, Action::Keep, Side::Here, "it stays here only");
+            if let Some(name) = names.get(&row.folder) {
+                e = e.in_folder(row.folder, name);
+            }
+            e.message_id = row.identity.fingerprint.message_id.to_string();
+            e.base = row.place.as_ref().map(|place| place.file.base.clone());
+            tx.journal(&e)?;
+        }
+        Ok(())
+    })?;
+    p.report.kept += rows.len() as u64;
+    Ok(())
+}
+
+fn kept(folder: FolderId, place: Place, identity: Identity) -> Row {
+    Row {
+        id: RowId(0),
+        folder,
+        state: State::Kept,
+        uid: None,
+        gone: None,
+        agreed: Flags::default(),
+        remote: Flags::default(),
+        local: local::flags_of(&place),
+        place: Some(place),
+        identity,
+        exact: true,
+        copy_of: None,
+        keeps: false,
+    }
+}
+
+/// Whether no other account has this maildir too.
+fn is_alone(p: &Pass<'_>) -> Result<bool> {
+    let marker = marker::read(&p.account.maildir)?;
+    Ok(marker.is_none_or(|m| m.lines.keys().all(|name| *name == p.account.name)))
 }
 
 /// Messages of this server whose UIDLs are not listed any more while all that are listed are new: a

@@ -17,8 +17,8 @@ use crate::ledger::{Action, JournalEntry, Side, Tx};
 use crate::maildir::{self, Durability};
 use crate::model::identity::Digest;
 use crate::model::{
-    BaseName, FileName, Flags, FolderId, FolderName, Identity, Place, Row, RowId, State, Subdir,
-    UidlId, UidlRow, UidlState,
+    BaseName, ContentHash, FileName, Flags, FolderId, FolderName, Gone, Identity, Place, Row,
+    RowId, State, Subdir, UidlId, UidlRow, UidlState,
 };
 use crate::progress::Progress;
 
@@ -92,6 +92,8 @@ pub struct Committer {
     pub epoch: u32,
     /// What was here before, in a first session; each is taken once.
     pub before: Vec<Before>,
+    /// Something is kept here, which the server may have again.
+    pub kept: bool,
     /// What became of it.
     pub done: Arc<Mutex<Done>>,
 }
@@ -196,8 +198,13 @@ impl Committer {
             self.take(listed.number, row.id);
             return Ok(true);
         }
-        let Some(i) = self.find_before(landed)? else { return Ok(false) };
-        let before = self.before.swap_remove(i);
+        let found = self.find_before(landed)?.map(|i| self.before.swap_remove(i));
+        let Some(before) = (match found {
+            None if self.kept => self.find_kept(&content)?,
+            found => found,
+        }) else {
+            return Ok(false);
+        };
         let (epoch, target) = (self.epoch, &landed.job.target);
         let id = self
             .ledger
@@ -211,6 +218,25 @@ impl Committer {
             done.delivered.insert(number, id);
             done.taken.insert(id);
         }
+    }
+
+    /// What was kept without a UIDL: a server that shows a part only did not show it when the ledger
+    /// was lost.
+    fn find_kept(&self, content: &ContentHash) -> Result<Option<Before>> {
+        self.ledger.with(|l| {
+            for row in l.by_content(content)? {
+                let open = row.uid.is_none()
+                    && (row.state == State::Kept || row.gone == Some(Gone::Epoch))
+                    && l.uidl_of_row(row.id)?.is_none_or(|u| u.epoch != self.epoch);
+                if open {
+                    let identity = row.identity.clone();
+                    // its bytes were compared: nobody looks for the file any more
+                    let at = row.place.clone().map(|place| (row.folder, PathBuf::new(), place));
+                    return Ok(Some(Before { row: Some(row), uidl: None, at, identity }));
+                }
+            }
+            Ok(None)
+        })
     }
 
     /// The message that was here before and has these bytes; or these but for the header, to which

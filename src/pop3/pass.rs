@@ -323,6 +323,9 @@ async fn one_session(
     let deleted = end(p, session, marked).await?;
     if !short && broken.left.is_empty() {
         p.mailbox.paired = p.mailbox.epoch;
+        if !p.mailbox.windowed {
+            before::keep(p, strays)?;
+        }
     }
     remember(p, listed.len() as u64 - deleted, &frozen, &capabilities)
 }
@@ -517,8 +520,10 @@ async fn fetch(
     p.progress.begin(wanted.len() as u64);
     p.progress.folder(&target.name);
     let done = Arc::new(Mutex::new(taken));
+    let kept = p.ledger.with(|l| l.has_state(State::Kept))?;
     let mut committer = Committer {
         ledger: p.ledger.clone(),
+        kept,
         durability: p.durability.clone(),
         epoch: p.mailbox.epoch,
         before,

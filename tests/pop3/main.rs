@@ -12,6 +12,7 @@ mod login;
 mod pass;
 mod pathologies;
 mod real;
+mod restored;
 mod says;
 mod scripted;
 mod tools;

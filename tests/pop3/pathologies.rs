@@ -523,3 +523,18 @@ fn a_first_session_that_was_cut_is_not_over() {
     assert_here(&mk, &mailbox.messages);
     assert_eq!(sync(&mut mk, &mailbox), (0, 0));
 }
+
+/// Without its ledger, what is out of view is nobody's; coming back it is what it was.
+#[test]
+fn a_lost_ledger_and_a_window_double_nothing() {
+    let mut mk = account("");
+    assert_eq!(sync(&mut mk, &window(0..4)), (4, 0));
+    assert_eq!(sync(&mut mk, &window(3..7)), (3, 0));
+    mk.lose_ledger();
+    assert_eq!(sync(&mut mk, &window(3..7)), (0, 0));
+    assert_eq!(mk.run(&["kept"]).expect(0).stdout.lines().count(), 3);
+    assert_eq!(sync(&mut mk, &window(0..4)), (3, 0), "looked at, to be sure");
+    assert_eq!(sync(&mut mk, &window(0..7)), (0, 0));
+    assert_here(&mk, &window(0..7).messages);
+    assert_eq!(mk.run(&["kept"]).expect(0).stdout, "");
+}
