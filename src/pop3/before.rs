@@ -2,19 +2,18 @@
 //! messages of another server, another program or a lost ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::deliver::{Before, delivered, place_of};
 use super::local;
 use super::pass::Pass;
 use super::recognise::{self, Known, Settled, Stray};
-use crate::error::{Error, Kind, Result, Scope};
+use super::traces;
+use crate::error::{Kind, Result};
 use crate::ledger::{Action, JournalEntry, Ledger, Side, path_for};
 use crate::maildir::{self, marker};
 use crate::model::{
-    BaseName, ContentHash, Flags, FolderId, FolderName, Identity, Place, Row, RowId, State, UidlId,
-    UidlRow,
+    BaseName, Flags, FolderId, FolderName, Identity, Place, Row, RowId, State, UidlId, UidlRow,
 };
 
 /// Goes on with what a crash left between `tmp` and its place: found in any folder, or still in
@@ -245,8 +244,6 @@ fn of_row(p: &Pass<'_>, row: Row, uidl: Option<UidlId>) -> Before {
     Before { identity: row.identity.clone(), row: Some(row), uidl, at }
 }
 
-/// Lines that other programs put into a header come to less than so many bytes.
-const TRACES: u64 = 8 << 10;
 /// A line end more or less at a message's end: POP3 has no text without one.
 const LINE_END: u64 = 2;
 
@@ -256,7 +253,7 @@ impl Before {
     pub fn stray(&self) -> Stray {
         let size = self.identity.wire_size;
         let ours = self.at.as_ref().is_none_or(|(.., place)| place.file.base.is_ours());
-        let added = if self.row.is_some() || ours { LINE_END } else { TRACES };
+        let added = if self.row.is_some() || ours { LINE_END } else { traces::MOST };
         Stray {
             fingerprint: self.identity.fingerprint.clone(),
             sizes: size.saturating_sub(added).max(1)..=size + LINE_END,
@@ -289,95 +286,4 @@ fn others(p: &Pass<'_>) -> Result<Option<Others>> {
         }
     }
     Ok(Some(out))
-}
-
-/// A hash of a file's bytes behind its header, CRLF as LF and without line ends at its end: what
-/// programs that add header lines leave alone.
-pub fn body_of(path: &Path) -> Result<ContentHash> {
-    let (mut file, _) = maildir::open_message(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 64 << 10];
-    let (mut in_header, mut line_empty, mut cr) = (true, true, false);
-    let mut line_ends = 0;
-    let mut out = Vec::with_capacity(buffer.len() + 1);
-    loop {
-        let n = file.read(&mut buffer).map_err(|e| Error::io(Scope::Message, "read", path, &e))?;
-        out.clear();
-        for b in buffer.get(..n).unwrap_or_default() {
-            if in_header {
-                match b {
-                    b'\n' if line_empty => in_header = false,
-                    b'\n' => line_empty = true,
-                    b'\r' => {}
-                    _ => line_empty = false,
-                }
-                continue;
-            }
-            match b {
-                b'\n' => {
-                    line_ends += 1;
-                    cr = false;
-                    continue;
-                }
-                // one before a line end is a part of it
-                _ if std::mem::take(&mut cr) => {
-                    push_lines(&mut out, &mut line_ends);
-                    out.push(b'\r');
-                }
-                _ => {}
-            }
-            if *b == b'\r' {
-                cr = true;
-            } else {
-                push_lines(&mut out, &mut line_ends);
-                out.push(*b);
-            }
-        }
-        hasher.update(&out);
-        if n == 0 {
-            return Ok(ContentHash(*hasher.finalize().as_bytes()));
-        }
-    }
-}
-
-/// Line ends that turned out not to be the last ones.
-fn push_lines(out: &mut Vec<u8>, n: &mut usize) {
-    out.resize(out.len() + std::mem::take(n), b'\n');
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_is_the_same_whatever_stands_above_and_however_lines_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("m");
-        let body = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            body_of(&path).unwrap()
-        };
-        let one = body("A: b\n\none\n\n\rtwo\r\r\nthree\n");
-        for same in [
-            "X: y\nA: b\n\none\n\n\rtwo\r\r\nthree\n",
-            "A: b\r\n\r\none\r\n\r\n\rtwo\r\r\nthree\r\n",
-            "A: b\n\none\n\n\rtwo\r\r\nthree",
-            "A: b\n\none\n\n\rtwo\r\r\nthree\r\n\r\n",
-        ] {
-            assert!(body(same) == one, "{same:?}");
-        }
-        for other in [
-            "A: b\n\none\n\rtwo\r\r\nthree\n",
-            "A: b\n\none\n\ntwo\r\r\nthree\n",
-            "A: b\n\none\n\n\rtwo\r\nthree\n",
-            "A: b\n\n\none\n\n\rtwo\r\r\nthree\n",
-            "A: b\n\none\n\n\rtwo\r\r\nthree\nfour\n",
-            "A: b\n",
-        ] {
-            assert!(body(other) != one, "{other:?}");
-        }
-        // over the end of what is read at once
-        let long = format!("A: b\n\n{}", "x\r\n".repeat(50_000));
-        assert!(body(&long) == body(&long.replace('\r', "")));
-    }
 }

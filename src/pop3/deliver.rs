@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::before::body_of;
 use super::pass::Pass;
 use super::protocol::Number;
-use super::{MessageSink, recognise::Listed};
+use super::{MessageSink, recognise::Listed, traces};
 use crate::account::SharedLedger;
 use crate::error::{Error, Result};
 use crate::executor::pipeline::{Delivery, Landed, make_durable};
@@ -239,8 +238,8 @@ impl Committer {
         })
     }
 
-    /// The message that was here before and has these bytes; or these but for the header, to which
-    /// other programs add lines, and the Message-ID and Date.
+    /// The message that was here before and has these bytes; or these with lines of another program
+    /// before them; or these but for the header, and the same Message-ID and Date.
     fn find_before(&self, landed: &Landed<Job>) -> Result<Option<usize>> {
         let digest = &landed.staged.digest;
         let free = |b: &Before| {
@@ -248,23 +247,31 @@ impl Committer {
         };
         let same = |b: &Before| b.identity.content == Some(digest.content) && free(b);
         let exact = self.before.iter().position(same);
-        if exact.is_some() || !digest.fingerprint.is_complete() {
+        if exact.is_some() {
             return Ok(exact);
         }
+        let message = landed.staged.path(&landed.job.target.dir);
         let mut body = None;
         for (i, b) in self.before.iter().enumerate() {
+            let Some((.., dir, place)) = &b.at else { continue };
             if b.identity.fingerprint != digest.fingerprint || !free(b) {
                 continue;
             }
-            let Some((.., dir, place)) = &b.at else { continue };
-            let mine = match &body {
-                Some(hash) => *hash,
-                None => body_of(&landed.staged.path(&landed.job.target.dir))?,
+            let file = maildir::place_path(dir, place);
+            let found = if !digest.fingerprint.message_id.is_empty() {
+                let mine = match body {
+                    Some(hash) => hash,
+                    None => *body.insert(traces::body_of(&message)?),
+                };
+                traces::body_of(&file).map(|theirs| theirs == mine)
+            } else if b.identity.wire_size.abs_diff(digest.wire_size) < traces::MOST {
+                traces::ends_with(&file, &message)
+            } else {
+                Ok(false)
             };
-            body = Some(mine);
-            match body_of(&maildir::place_path(dir, place)) {
-                Ok(theirs) if theirs == mine => return Ok(Some(i)),
-                Ok(_) => {}
+            match found {
+                Ok(true) => return Ok(Some(i)),
+                Ok(false) => {}
                 Err(e) if e.kind == crate::Kind::Raced => {}
                 Err(e) => return Err(e),
             }

@@ -13,6 +13,7 @@ pub mod protocol;
 pub mod recognise;
 mod remove;
 pub mod retention;
+mod traces;
 mod transfer;
 mod wire;
 

@@ -11,6 +11,7 @@ mod common;
 mod login;
 mod pass;
 mod pathologies;
+mod programs;
 mod real;
 mod restored;
 mod says;
