@@ -163,7 +163,7 @@ impl Opening<'_> {
         let mut command = Zeroizing::new(Vec::with_capacity(LONGEST_AUTH));
         command.extend_from_slice(verb.as_bytes());
         if let Some(encoded) = &early {
-            self.words.sends(&encoded);
+            self.words.sends(encoded);
             if command.len() + 1 + encoded.len() <= LONGEST_AUTH {
                 command.push(b' ');
                 command.extend_from_slice(encoded);

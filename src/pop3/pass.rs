@@ -7,19 +7,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::broken::{self, Broken};
 use super::deliver::{Before, Committer, Done, Job, Sink, Target, adopt, rename};
+use super::gone::vanished;
 use super::protocol::Number;
 use super::recognise::{self, Freeze, Known, Listed, Settled};
-use super::{Capabilities, Quit, Session, Wanted, before, local, remove};
+use super::{Capabilities, Quit, Session, Wanted, before, describe, local, remove};
 use crate::account::{Failed, Guard, Namer, PassOptions, PassReport, SharedLedger};
 use crate::config::{Account, Pop3};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::executor::pipeline::Pipeline;
-use crate::ledger::{Action, FolderRecord, JournalEntry, Mailbox, Side, Tx};
+use crate::ledger::{FolderRecord, Mailbox, Tx};
 use crate::maildir::{self, Durability, Maildir, NamesDigest};
-use crate::model::{
-    Fingerprint, FolderId, FolderName, Gone, Place, State, UidlId, UidlRow, UidlState,
-};
+use crate::model::{Fingerprint, FolderId, FolderName, Place, State, UidlId, UidlRow, UidlState};
 use crate::progress::Progress;
 
 /// Sessions of one pass at most: one more for every time that a message broke one.
@@ -87,8 +87,8 @@ pub struct Pass<'a> {
     pub guard: Guard,
     durability: Arc<Durability>,
     namer: Namer,
-    /// Nothing of this epoch is known yet: what is here may be the server's.
-    first: bool,
+    /// What was here before the epoch is not all compared yet: it may be the server's.
+    pub first: bool,
 }
 
 impl Pass<'_> {
@@ -237,44 +237,6 @@ async fn again(account: &Account) -> Result<Session> {
     }
 }
 
-/// Messages at which a session of this pass broke.
-#[derive(Default)]
-struct Broken {
-    /// In the session that ended just now.
-    now: Vec<(Listed, Error)>,
-    /// They come last: it may have been the network.
-    last: Vec<Listed>,
-    /// They are left to the next pass: they broke two sessions, or what they are broke one.
-    left: Vec<Listed>,
-}
-
-impl Broken {
-    /// Whether the session ended within a message.
-    fn is_by_message(&self, e: &Error) -> bool {
-        !self.now.is_empty() && matches!(e.kind, Kind::Protocol | Kind::Connection)
-    }
-
-    /// Decides what becomes of those of the session that ended. The errors of what is left.
-    fn set_aside(&mut self) -> Vec<Error> {
-        let mut errors = Vec::new();
-        for (listed, e) in std::mem::take(&mut self.now) {
-            if e.kind == Kind::Connection && !has(&self.last, &listed) {
-                self.last.push(listed);
-            } else {
-                self.left.push(listed);
-                errors.push(e);
-            }
-        }
-        errors
-    }
-}
-
-/// Whether a message of another session of this pass is among them.
-fn has(among: &[Listed], l: &Listed) -> bool {
-    let same = |x: &&Listed| x.uidl == l.uidl && x.size == l.size;
-    among.iter().filter(same).any(|x| x.uidl.is_some() || x.number == l.number)
-}
-
 async fn one_session(
     p: &mut Pass<'_>,
     mut session: Session,
@@ -292,7 +254,7 @@ async fn one_session(
     let mut settled = recognise::settle(&listed, &known, &first, &headers);
     let by_number: BTreeMap<Number, &Listed> = listed.iter().map(|l| (l.number, l)).collect();
     if p.dry_run {
-        remove::describe(p, &settled, &known, &by_number, &frozen)?;
+        describe::describe(p, &settled, &known, &by_number, &frozen)?;
         session.leave().await;
         return Ok(());
     }
@@ -302,8 +264,8 @@ async fn one_session(
     if first.all_new && !settled.fetch.is_empty() {
         strays_left.extend(before::lost(p, &known, &settled)?);
     }
-    settled.fetch.retain(|n| by_number.get(n).is_some_and(|l| !has(&broken.left, l)));
-    settled.fetch.sort_by_key(|n| by_number.get(n).is_some_and(|l| has(&broken.last, l)));
+    settled.fetch.retain(|n| by_number.get(n).is_some_and(|l| !broken::has(&broken.left, l)));
+    settled.fetch.sort_by_key(|n| by_number.get(n).is_some_and(|l| broken::has(&broken.last, l)));
     let done = fetch(p, &mut session, &settled, &by_number, strays_left, taken, broken).await;
     let done = match done {
         Ok(done) => done,
@@ -556,98 +518,6 @@ async fn fetch(
     stored?;
     fetched?;
     Ok(done)
-}
-
-/// What the server had and does not list any more. A listing that is not whole, or of a server that
-/// shows a part only, says nothing of that.
-fn vanished(p: &mut Pass<'_>, known: &Known, done: &Done, short: bool) -> Result<()> {
-    if short || p.mailbox.windowed {
-        return Ok(());
-    }
-    let left: Vec<&UidlRow> = known
-        .rows
-        .values()
-        .filter(|r| r.state.on_server() && !done.taken.contains(&r.id))
-        .collect();
-    let epoch_rows = if p.first { local::earlier(p)? } else { Vec::new() };
-    let names: BTreeMap<FolderId, FolderName> =
-        p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect();
-    let now = p.now;
-    if left.is_empty() && epoch_rows.is_empty() {
-        return Ok(());
-    }
-    let kept = p.write(|tx| {
-        let mut kept = 0;
-        for uidl in left {
-            let ours = uidl.state == UidlState::DelePending;
-            let mut uidl = uidl.clone();
-            uidl.state = if ours { UidlState::Deleted } else { UidlState::Gone };
-            let why = if ours { "deleted by an earlier session" } else { "gone from the server" };
-            kept += u64::from(!ours);
-            gone_there(tx, &mut uidl, &names, now, ours.then_some(false), why)?;
-        }
-        for row in epoch_rows.iter().filter(|r| r.gone == Some(Gone::Epoch)) {
-            let Some(mut row) = tx.row(row.id)?.filter(|r| r.gone == Some(Gone::Epoch)) else {
-                continue;
-            };
-            if row.place.is_some() {
-                row.state = State::Kept;
-                row.gone = None;
-                row.uid = None;
-                tx.update_row(&row)?;
-            } else {
-                if let Some(mut uidl) = tx.uidl_of_row(row.id)? {
-                    uidl.row = None;
-                    tx.update_uidl(&uidl)?;
-                }
-                tx.delete_row(row.id)?;
-            }
-        }
-        Ok(kept)
-    })?;
-    p.report.kept += kept;
-    Ok(())
-}
-
-/// The server has it no more: its file is kept, and what has none is forgotten but for its UIDL.
-/// `ours`: we deleted it, and whether the brake counts that.
-pub fn gone_there(
-    tx: &mut Tx<'_>,
-    uidl: &mut UidlRow,
-    names: &BTreeMap<FolderId, FolderName>,
-    now: i64,
-    ours: Option<bool>,
-    why: &str,
-) -> Result<()> {
-    let action = if ours.is_some() { Action::ExpungeThere } else { Action::Keep };
-    let mut e = JournalEntry::new(now, action, Side::There, why);
-    e.counted = false;
-    e.message_id = uidl.fingerprint.message_id.to_string();
-    if let Some(name) = names.get(&uidl.folder) {
-        e = e.in_folder(uidl.folder, name);
-        e.counted = ours == Some(true);
-    }
-    e.uid = uidl.id.uid();
-    e.base.clone_from(&uidl.base);
-    let row = match uidl.row {
-        Some(id) => tx.row(id)?,
-        None => None,
-    };
-    match row {
-        Some(mut row) if row.place.is_some() => {
-            row.state = State::Kept;
-            row.uid = None;
-            row.gone = None;
-            tx.update_row(&row)?;
-        }
-        Some(row) => {
-            tx.delete_row(row.id)?;
-            uidl.row = None;
-        }
-        None => uidl.row = None,
-    }
-    tx.update_uidl(uidl)?;
-    tx.journal(&e)
 }
 
 fn remember(
