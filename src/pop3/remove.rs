@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side, Tx};
 use crate::model::identity::Digester;
 use crate::model::{
-    BaseName, ContentHash, Fingerprint, FolderId, FolderName, RowId, UidlId, UidlRow, UidlState,
+    ContentHash, Fingerprint, FolderId, FolderName, RowId, UidlId, UidlRow, UidlState,
 };
 use crate::policy::decide::Verdict;
 
@@ -179,16 +179,15 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
             verdicts: BTreeMap::new(),
         };
         let holds = l.holds()?;
-        let items = Items::of(&uidls, &holds);
+        let rows = by_row(&uidls);
         for hold in holds {
             let verdict = match hold.state {
                 HoldState::Open => Verdict::Open,
                 HoldState::Approved => Verdict::Approved,
                 HoldState::Rejected => Verdict::Rejected,
             };
-            standing
-                .verdicts
-                .extend(hold.items.iter().filter_map(|i| Some((items.find(i)?, verdict))));
+            let held = hold.items.iter().filter_map(|i| rows.get(&i.row?));
+            standing.verdicts.extend(held.map(|id| (*id, verdict)));
         }
         Ok(standing)
     })?;
@@ -203,33 +202,8 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
     Ok((uidls, retention))
 }
 
-/// Which message a hold's item is. One that was out of a server's window for a while has lost its
-/// row, but not its name.
-#[derive(Default)]
-struct Items<'a> {
-    rows: BTreeMap<RowId, UidlId>,
-    names: BTreeMap<(&'a BaseName, Option<ContentHash>), UidlId>,
-}
-
-impl<'a> Items<'a> {
-    fn of(uidls: &'a BTreeMap<UidlId, UidlRow>, holds: &[Hold]) -> Self {
-        if holds.is_empty() {
-            return Self::default();
-        }
-        Self {
-            rows: uidls.values().filter_map(|u| Some((u.row?, u.id))).collect(),
-            names: uidls
-                .values()
-                .filter_map(|u| Some(((u.base.as_ref()?, u.content), u.id)))
-                .collect(),
-        }
-    }
-
-    fn find(&self, item: &HoldItem) -> Option<UidlId> {
-        let by_row = item.row.and_then(|r| self.rows.get(&r));
-        let by_name = || self.names.get(&(item.base.as_ref()?, item.content));
-        by_row.or_else(by_name).copied()
-    }
+fn by_row(uidls: &BTreeMap<UidlId, UidlRow>) -> BTreeMap<RowId, UidlId> {
+    uidls.values().filter_map(|u| Some((u.row?, u.id))).collect()
 }
 
 /// A deletion that was begun and that the configuration does not ask for any more is taken back.
@@ -371,13 +345,13 @@ fn holds(
     }
     p.report.held = items.len() as u64;
     let existing = p.ledger.with(|l| l.holds())?;
-    let known = Items::of(uidls, &existing);
+    let known = by_row(uidls);
     let stale: Vec<HoldId> = existing
         .iter()
         .filter(|h| match h.state {
             HoldState::Open => items.is_empty(),
             // the verdict stays while the server has any of it
-            _ => whole && !h.items.iter().any(|i| known.find(i).is_some()),
+            _ => whole && !h.items.iter().any(|i| i.row.is_some_and(|r| known.contains_key(&r))),
         })
         .map(|h| h.id)
         .collect();
