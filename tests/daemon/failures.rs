@@ -252,3 +252,41 @@ fn push_that_does_not_tell_is_demoted() {
     });
     daemon.stop();
 }
+
+/// How many messages the hook was told of, in all.
+fn told(file: &std::path::Path) -> usize {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|l| l.parse::<usize>().expect("a number")).sum()
+}
+
+/// The next pass finds it no news: whoever waits for the hook would never learn of it.
+#[test]
+fn mail_that_a_failed_pass_brought_is_told() {
+    for daemon in [false, true] {
+        let mut w = World::new(Options { compress: false, ..Options::default() });
+        w.server.seed("INBOX", &w.mint.letters(100..160));
+        let file = w.mk.dir().join("hook");
+        let hook = format!("{{ new_mail = 'echo $MAILKEEP_NEW >> {}' }}", file.display());
+        w.mk.set_raw("hooks", &hook);
+        w.proxy.set(Faults { cut_down: Some(200_000), ..Faults::default() });
+        let inbox = |w: &World| w.local("INBOX").len() + w.local("Work").len();
+        if !daemon {
+            let said = w.mk.sync().expect(1).text();
+            let here = inbox(&w);
+            assert!((10..75).contains(&here), "{here}: {said}");
+            assert_eq!(told(&file), here, "{said}");
+            w.proxy.set(Faults::default());
+            w.mk.sync_ok();
+            assert_eq!((inbox(&w), told(&file)), (75, 75));
+            continue;
+        }
+        let running = Daemon::start(&w.mk);
+        let first =
+            wait_for("the hook of a failed pass", SOON, || Some(told(&file)).filter(|n| *n > 0));
+        assert!(first < 75, "all came at once");
+        w.proxy.set(Faults::default());
+        wait_for("all of it", SOON, || (told(&file) == 75).then_some(()));
+        assert_eq!(inbox(&w), 75);
+        running.stop();
+    }
+}
