@@ -101,6 +101,10 @@ impl Trees {
     fn is_drafts(&self, folder: FolderId) -> bool {
         self.folders.get(&folder).is_some_and(Folder::is_drafts)
     }
+
+    fn is_sent(&self, folder: FolderId) -> bool {
+        self.folders.get(&folder).is_some_and(|f| f.special_use == Some(SpecialUse::Sent))
+    }
 }
 
 /// A file that the server was asked to store, when nobody knows whether it did.

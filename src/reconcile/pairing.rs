@@ -112,7 +112,7 @@ impl Round {
     }
 }
 
-/// What stands alike on both sides of one folder.
+/// What stands alike on both sides.
 type Alike<'a> = (Vec<&'a Row>, Vec<FileId>);
 
 /// One side of a group of messages that look alike.
@@ -146,6 +146,7 @@ pub(super) fn pair(trees: &Trees, index: &Index<'_>, wants: &mut BTreeSet<RowId>
     }
     if trees.first_pass {
         without_size(trees, &arrivals, &mut pairs, wants);
+        without_size_elsewhere(trees, &arrivals, &mut pairs, wants);
     }
     pairs
 }
@@ -355,29 +356,86 @@ fn by_content(
 /// In a first pass, a Message-ID and Date that stand once on each side of a folder pair without
 /// the size: other programs add headers to what they store.
 fn without_size(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs, wants: &BTreeSet<RowId>) {
-    let mut groups: BTreeMap<(FolderId, &Fingerprint), Alike<'_>> = BTreeMap::new();
-    let draft = |folder: &FolderId, flagged: bool| flagged || trees.is_drafts(*folder);
-    for (id, f) in &trees.files {
-        if f.identity.fingerprint.is_complete()
-            && !pairs.files.contains(id)
-            && !draft(&f.folder, f.flags.has(SystemFlags::DRAFT))
+    let groups = alike(trees, arrivals, pairs, wants, Some);
+    for ((_, fingerprint), (arrived, files)) in groups {
+        if let ([a], [f]) = (arrived.as_slice(), files.as_slice())
+            && fingerprint.is_complete()
         {
-            groups.entry((f.folder, &f.identity.fingerprint)).or_default().1.push(*id);
+            // a hash that is known to differ ties nothing together
+            pairs.join(a.id, Known::File(*f, false));
+        }
+    }
+}
+
+/// The same across folders: what a reader or another program wrote anew was refiled before the
+/// ledger went. Where it is not the only one, or the one that was sent of two copies, the bytes
+/// decide, but for what readers write.
+fn without_size_elsewhere(
+    trees: &Trees,
+    arrivals: &[&Row],
+    pairs: &mut Pairs,
+    wants: &mut BTreeSet<RowId>,
+) {
+    for ((_, fingerprint), (arrived, files)) in alike(trees, arrivals, pairs, wants, |_| None) {
+        if files.is_empty() {
+            continue;
+        }
+        if let ([a], [f]) = (arrived.as_slice(), files.as_slice())
+            && fingerprint.is_complete()
+            && a.identity.content.is_none()
+            && trees
+                .files
+                .get(f)
+                .is_some_and(|f| trees.is_sent(f.folder) == trees.is_sent(a.folder))
+        {
+            pairs.join(a.id, Known::File(*f, false));
+            continue;
+        }
+        wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
+        for same_folder in [true, false] {
+            for a in &arrived {
+                let fits = |id: &&FileId| {
+                    !pairs.files.contains(id)
+                        && trees.files.get(id).is_some_and(|f| {
+                            a.identity.reader.is_some()
+                                && f.identity.reader == a.identity.reader
+                                && (!same_folder || f.folder == a.folder)
+                        })
+                };
+                if !pairs.by_arrival.contains_key(&a.id)
+                    && let Some(f) = files.iter().find(fits)
+                {
+                    pairs.join(a.id, Known::File(*f, false));
+                }
+            }
+        }
+    }
+}
+
+/// Arrivals and files that have no pair yet, by Message-ID and Date and by what `at` makes of the
+/// folder. Drafts are left out.
+fn alike<'a>(
+    trees: &'a Trees,
+    arrivals: &[&'a Row],
+    pairs: &Pairs,
+    wants: &BTreeSet<RowId>,
+    at: impl Fn(FolderId) -> Option<FolderId>,
+) -> BTreeMap<(Option<FolderId>, &'a Fingerprint), Alike<'a>> {
+    let mut groups: BTreeMap<_, Alike<'_>> = BTreeMap::new();
+    let draft = |folder: FolderId, flagged: bool| flagged || trees.is_drafts(folder);
+    for (id, f) in &trees.files {
+        if !pairs.files.contains(id) && !draft(f.folder, f.flags.has(SystemFlags::DRAFT)) {
+            groups.entry((at(f.folder), &f.identity.fingerprint)).or_default().1.push(*id);
         }
     }
     for a in arrivals {
         if !pairs.by_arrival.contains_key(&a.id)
             && !wants.contains(&a.id)
-            && !draft(&a.folder, a.remote.has(SystemFlags::DRAFT))
-            && let Some(g) = groups.get_mut(&(a.folder, &a.identity.fingerprint))
+            && !draft(a.folder, a.remote.has(SystemFlags::DRAFT))
+            && let Some(g) = groups.get_mut(&(at(a.folder), &a.identity.fingerprint))
         {
             g.0.push(a);
         }
     }
-    for (arrived, files) in groups.into_values() {
-        if let ([a], [f]) = (arrived.as_slice(), files.as_slice()) {
-            // a hash that is known to differ ties nothing together
-            pairs.join(a.id, Known::File(*f, false));
-        }
-    }
+    groups
 }

@@ -266,12 +266,6 @@ impl Check<'_> {
             (Some(x), Some(y)) => {
                 want.flags = Some(Flags::unite(&x.3, &y.2));
                 want.local = vec![x.0.clone()];
-                if x.4 != y.3 && x.0 != y.0 {
-                    // nothing ties the two together but the Message-ID
-                    want.local = vec![x.0.clone(), y.0.clone()];
-                    want.flags = None;
-                    want.fetched = true;
-                }
             }
             (Some(x), None) => {
                 want.local = vec![x.0.clone()];
@@ -280,7 +274,6 @@ impl Check<'_> {
             }
             _ => {}
         }
-        want.local.sort();
     }
 
     /// Whether `after` is what should have become of it all.

@@ -188,9 +188,11 @@ pub fn fetch_content(w: &mut World, trees: &mut Trees, wants: &BTreeSet<RowId>) 
     w.asked += wants.len();
     for id in wants {
         let row = &w.ledger.rows[id];
-        let hash = w.mail(row.folder, row.uid).map(|m| w.content_hash(m.cid));
+        let mail = w.mail(row.folder, row.uid);
+        let hashes = mail.map(|m| (w.content_hash(m.cid), w.reader_hash(m.cid)));
         if let Some(row) = w.ledger.rows.get_mut(id) {
-            row.identity.content = hash;
+            row.identity.content = hashes.map(|h| h.0);
+            row.identity.reader = hashes.map(|h| h.1);
             trees.rows.insert(*id, row.clone());
         }
     }

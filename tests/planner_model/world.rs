@@ -196,11 +196,15 @@ impl World {
         hash(1, cid)
     }
 
+    pub fn reader_hash(&self, cid: Cid) -> ContentHash {
+        hash(2, self.class(cid))
+    }
+
     /// What a file is recognised by.
     pub fn file_identity(&self, f: &File) -> Identity {
         Identity {
             content: Some(hash(1, f.cid)),
-            reader: Some(hash(2, self.class(f.cid))),
+            reader: Some(self.reader_hash(f.cid)),
             fingerprint: self.fingerprint(f.cid),
             wire_size: self.contents[f.cid].size,
             internal_date: f.date,

@@ -57,16 +57,74 @@ fn where_sizes_lie_a_first_pass_needs_no_bytes() {
 }
 
 #[test]
-fn two_with_a_message_id_do_not_pair_without_the_size() {
+fn what_a_reader_saved_elsewhere_pairs_without_the_size() {
+    // saved by mutt, moved on the server since, and the Maildir restored
     let mut s = scene();
-    s.arrive("INBOX", "a");
+    s.arrive("Archive", "a");
     s.put("INBOX", "a'");
-    let cid = s.cid("a'");
-    let again = s.w.touched(cid);
-    s.names.insert("a''".into(), again);
-    s.put("INBOX", "a''");
     lost(&mut s);
-    s.ends("INBOX a", "INBOX a, INBOX a', INBOX a''");
+    s.ends("Archive a", "Archive a'");
+    assert!(s.w.downloads.is_empty());
+    assert_eq!(s.w.asked, 0);
+    assert!(s.w.ledger.rows.values().all(|r| !r.exact));
+}
+
+#[test]
+fn of_two_with_a_message_id_the_bytes_decide_but_for_what_readers_write() {
+    let mut s = scene();
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 2000);
+    s.bytes("c", "<x>", "d", 3000);
+    s.arrive("INBOX", "a");
+    s.put("INBOX", "b");
+    s.put("INBOX", "c");
+    s.put("Archive", "a'");
+    lost(&mut s);
+    let p = s.ends("INBOX a", "INBOX a', INBOX b, INBOX c");
+    assert!(s.w.downloads.is_empty());
+    assert_eq!(s.w.asked, 1);
+    assert_eq!(p.held[0].files.len(), 2);
+}
+
+#[test]
+fn two_with_a_message_id_and_other_bytes_do_not_pair() {
+    let mut s = scene();
+    for (name, size) in [("a", 1000), ("b", 2000), ("c", 3000)] {
+        s.bytes(name, "<x>", "d", size);
+    }
+    s.arrive("INBOX", "a");
+    s.put("INBOX", "b");
+    s.put("INBOX", "c");
+    lost(&mut s);
+    s.ends("INBOX a", "INBOX a, INBOX b, INBOX c");
+}
+
+#[test]
+fn what_was_sent_is_not_what_came_back_from_the_list() {
+    let mut s = scene();
+    s.w.settle_folder("Sent", Some(SpecialUse::Sent));
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 2000);
+    s.arrive("Sent", "a");
+    s.put("INBOX", "b");
+    lost(&mut s);
+    s.ends("Sent a", "INBOX b, Sent a");
+    // but what a reader refiled is
+    let mut s = scene();
+    s.w.settle_folder("Sent", Some(SpecialUse::Sent));
+    s.arrive("Sent", "a");
+    s.put("INBOX", "a'");
+    lost(&mut s);
+    s.ends("Sent a", "Sent a'");
+}
+
+#[test]
+fn a_draft_never_pairs_without_the_size() {
+    let mut s = scene();
+    s.arrive("Drafts", "a");
+    s.put("INBOX", "a'");
+    lost(&mut s);
+    s.ends("Drafts a", "Drafts a, INBOX a'");
 }
 
 #[test]
