@@ -19,7 +19,7 @@ pub fn describe(p: &Pass<'_>, trees: &Trees, decision: &Decision) -> Vec<String>
     for ((_, why), n) in &decision.waiting {
         *waiting.entry(why).or_default() += n;
     }
-    lines.extend(waiting.into_iter().map(|(why, n)| format!("leave {n} changes unsent: {why}")));
+    lines.extend(waiting.into_iter().map(|(why, n)| format!("leave {n} changes undone: {why}")));
     lines
 }
 

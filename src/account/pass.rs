@@ -18,7 +18,7 @@ use crate::model::{BaseName, FolderId, FolderName, RowId, SpecialUse, Uid, UidSe
 use crate::policy::FolderPolicy;
 use crate::policy::decide::{Decision, decide};
 use crate::progress::Progress;
-use crate::reconcile::{self, FileId, LocalFile, Presence, Trees};
+use crate::reconcile::{self, FileId, LocalFile, Presence, Trees, Unread};
 
 /// How often a pass observes again before it leaves the rest to the next one.
 const ROUNDS: usize = 6;
@@ -202,6 +202,8 @@ pub struct Pass<'a> {
     pub stats: BTreeMap<FileId, crate::maildir::FileStat>,
     /// Their stamp before that, where it proves something.
     pub stamps: BTreeMap<FileId, Vec<u8>>,
+    /// What else stands here without a row, and could not be read.
+    pub unread: Vec<Unread>,
     /// The next file number.
     pub next_file: u32,
     /// Whether each side was observed completely.

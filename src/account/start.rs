@@ -192,6 +192,7 @@ async fn locked(
         files: BTreeMap::new(),
         stats: BTreeMap::new(),
         stamps: BTreeMap::new(),
+        unread: Vec::new(),
         next_file: 0,
         remote_complete: false,
         local_complete: false,

@@ -11,6 +11,10 @@ use crate::reconcile::{Change, FileId, Plan, Presence, Trees};
 /// More deletions than this in 24 hours are held whatever their share.
 pub const MANY: u64 = 1000;
 
+/// Why an arrival waits that may be here already.
+const OBSCURE: &str = "it may be mail that is here already, in a file or directory that cannot be \
+                       read; make that readable (its owner and mode), then sync again";
+
 /// Lays the policy over the plan.
 pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) -> Decision {
     let mut d = Decider {
@@ -190,6 +194,11 @@ impl Decider<'_> {
                     None => Action::Download { arrival, instead_of: None },
                 };
                 self.act(&[self.row_folder(arrival)], action);
+            }
+            Change::Obscure(folder) => {
+                if !self.limited(&[Some(folder)]) {
+                    *self.out.waiting.entry((folder, OBSCURE.into())).or_default() += 1;
+                }
             }
             Change::Pull { folder, from } => {
                 self.act(&[Some(folder)], Action::Pull { folder, from });

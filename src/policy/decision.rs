@@ -229,6 +229,7 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// What waits for a person.
     pub held: Vec<Held>,
-    /// What waits for the server (or for `read_only` to go), by folder and reason.
+    /// What waits for the server (or for `read_only` to go, or for what is here to be readable), by
+    /// folder and reason.
     pub waiting: BTreeMap<(FolderId, String), u64>,
 }

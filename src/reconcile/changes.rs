@@ -21,14 +21,14 @@ pub(super) fn changes(
     let twins = Twins::of(trees, pairs);
     let look = Look { trees, index, pairs, refiled, twins };
     for (id, f) in &trees.folders {
-        folder(*id, f, &mut out);
+        folder(trees, *id, f, &mut out);
     }
     for row in trees.rows.values() {
         match row.state {
             State::Synced => synced(&look, row, &mut out),
             State::Kept => kept(trees, pairs, refiled, row, &mut out),
             State::Absent => absent(trees, pairs, refiled, row, &mut out),
-            State::Pending => arrival(index, pairs, row, &mut out),
+            State::Pending => arrival(&look, row, &mut out),
         }
     }
     files(trees, pairs, refiled, &mut out);
@@ -61,7 +61,7 @@ struct Look<'a> {
     twins: Twins,
 }
 
-fn folder(id: FolderId, f: &Folder, out: &mut Out) {
+fn folder(trees: &Trees, id: FolderId, f: &Folder, out: &mut Out) {
     if !f.selected {
         return;
     }
@@ -76,7 +76,11 @@ fn folder(id: FolderId, f: &Folder, out: &mut Out) {
         _ => {}
     }
     if let Some(from) = f.pull_from {
-        out.arrivals.push(Change::Pull { folder: id, from });
+        let obscure = trees.first_pass && trees.unread.iter().any(|u| u.folder == id);
+        out.arrivals.push(match obscure {
+            true => Change::Obscure(id),
+            false => Change::Pull { folder: id, from },
+        });
     }
 }
 
@@ -204,7 +208,8 @@ fn absent(trees: &Trees, pairs: &Pairs, refiled: &Refiled<'_>, row: &Row, out: &
     }
 }
 
-fn arrival(index: &Index<'_>, pairs: &Pairs, row: &Row, out: &mut Out) {
+fn arrival(look: &Look<'_>, row: &Row, out: &mut Out) {
+    let Look { trees, index, pairs, .. } = look;
     match pairs.by_arrival.get(&row.id) {
         Some(Known::Row(_)) => {} // said of that row
         Some(Known::File(file, exact)) => {
@@ -212,6 +217,9 @@ fn arrival(index: &Index<'_>, pairs: &Pairs, row: &Row, out: &mut Out) {
         }
         Some(Known::Refiled(file)) => {
             out.moves.push(Change::MovedHere { row: row.id, file: *file });
+        }
+        None if trees.first_pass && trees.unread.iter().any(|u| u.may_be(row, trees.sizes_lie)) => {
+            out.arrivals.push(Change::Obscure(row.folder));
         }
         None => {
             out.arrivals.push(Change::Arrived { arrival: row.id, twin: index.linkable(row) });

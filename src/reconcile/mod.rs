@@ -68,6 +68,43 @@ pub struct LocalFile {
     pub identity: Identity,
 }
 
+/// Mail that stands here without a row, as far as anybody knows, and could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The folder that it stands in.
+    pub folder: FolderId,
+    /// What the file shows all the same; `None`: nothing, nor how many there are.
+    pub file: Option<UnreadFile>,
+}
+
+/// What a file shows that cannot be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnreadFile {
+    /// Its size as stored, in bytes.
+    pub size: u64,
+    /// Its mtime, Unix time in seconds.
+    pub mtime: i64,
+    /// Whether we made its name: then it is byte for byte what the server sent.
+    pub ours: bool,
+}
+
+/// What other programs add to a message, or take from it, is less than so many bytes.
+const HEADERS: u64 = 4096;
+
+impl Unread {
+    /// Whether the arrival may be it. Elsewhere than in its own folder it is hardly ever, and then
+    /// it has the INTERNALDATE as its mtime.
+    fn may_be(&self, arrival: &Row, sizes_lie: bool) -> bool {
+        let own = arrival.folder == self.folder;
+        let Some(f) = self.file else { return own };
+        // a line ending is one byte here and two there
+        let slack = if f.ours { 0 } else { HEADERS };
+        let sizes = f.size.saturating_sub(slack)..=f.size.saturating_mul(2).saturating_add(slack);
+        (sizes_lie || sizes.contains(&arrival.identity.wire_size))
+            && (own || arrival.identity.internal_date == f.mtime)
+    }
+}
+
 /// Everything the planner may look at.
 #[derive(Debug, Clone, Default)]
 pub struct Trees {
@@ -80,6 +117,8 @@ pub struct Trees {
     pub missing: BTreeSet<RowId>,
     /// Files without a row.
     pub files: BTreeMap<FileId, LocalFile>,
+    /// What could not be read.
+    pub unread: Vec<Unread>,
     /// Whether every folder of the server was observed completely. If not, a vanish that finds no
     /// pair waits.
     pub remote_complete: bool,
@@ -192,6 +231,9 @@ pub enum Change {
         /// A row whose file can be linked instead of fetched.
         twin: Option<RowId>,
     },
+    /// It arrived in this folder, or so it seems; but in a first pass it may as well be what stands
+    /// here and could not be read.
+    Obscure(FolderId),
     /// The whole folder from a UID on is new.
     Pull {
         /// The folder.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mailkeep::model::{Gone, RowId, SpecialUse, State, Uid};
 use mailkeep::policy::Policy;
 use mailkeep::policy::decide::Standing;
-use mailkeep::reconcile::{FileId, Folder, LocalFile, Presence, Trees};
+use mailkeep::reconcile::{FileId, Folder, LocalFile, Presence, Trees, Unread, UnreadFile};
 
 use super::world::{World, place};
 
@@ -131,7 +131,17 @@ fn local(w: &mut World, trees: &mut Trees) {
     let mut n = 0;
     for (id, f) in &trees.folders {
         let Some(dir) = w.disk.get(&f.name).filter(|_| f.selected) else { continue };
+        if w.unread_dirs.contains(&f.name) {
+            trees.unread.push(Unread { folder: *id, file: None });
+            continue;
+        }
         for (base, file) in dir {
+            if w.unread_files.contains(base) {
+                let size = w.contents[file.cid].size;
+                let seen = UnreadFile { size, mtime: file.date, ours: base.is_ours() };
+                trees.unread.push(Unread { folder: *id, file: Some(seen) });
+                continue;
+            }
             if claimed.contains(&(f.name.clone(), base.clone())) {
                 continue;
             }
@@ -152,6 +162,7 @@ fn local(w: &mut World, trees: &mut Trees) {
 /// New UIDs: `pending` rows, or one stream where nothing here could be paired.
 fn arrivals(w: &mut World, trees: &mut Trees) {
     let unpaired = !trees.files.is_empty()
+        || trees.unread.iter().any(|u| u.file.is_some())
         || !trees.missing.is_empty()
         || w.ledger.rows.values().any(|r| r.state != State::Synced || r.gone.is_some());
     for (id, f) in &mut trees.folders {

@@ -2,7 +2,7 @@
 //! `ghost`, the number of the message that it is. The planner never sees it; the checker does, and
 //! so knows without any pairing what should have become of which message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailkeep::model::{
     BaseName, ContentHash, FileName, Fingerprint, Flags, FolderId, FolderName, Identity, Place,
@@ -108,6 +108,10 @@ pub struct World {
     pub server: BTreeMap<FolderName, Mailbox>,
     pub disk: BTreeMap<FolderName, BTreeMap<BaseName, File>>,
     pub ledger: Ledger,
+    /// Directories here that cannot be read, though what is in them stands.
+    pub unread_dirs: BTreeSet<FolderName>,
+    /// Files that cannot be read.
+    pub unread_files: BTreeSet<BaseName>,
     /// Whether RFC822.SIZE is something else.
     pub sizes_lie: bool,
     /// Whether new folders are pulled as a stream where that is allowed.

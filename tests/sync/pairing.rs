@@ -2,10 +2,11 @@
 //! uploaded, doubled or deleted.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::common::dovecot::Mode;
-use crate::common::process::find_program;
+use crate::common::process::{find_program, is_root};
 use crate::common::*;
 use crate::world::{FOLDERS, World, contents, synced};
 
@@ -225,6 +226,37 @@ fn everything(world: &World<Dovecot>) -> Vec<[u8; 32]> {
 fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(status.success());
+}
+
+#[test]
+fn what_cannot_be_read_when_the_ledger_is_lost_is_not_fetched_again() {
+    let world = synced();
+    let before = world.files();
+    let file = world.local("INBOX")[0].path.clone();
+    // files can be made in the directory, but nobody sees what is there
+    for (what, blind, mode) in
+        [(&file, 0o000, 0o600), (&world.mk.folder("INBOX").join("cur"), 0o300, 0o700)]
+    {
+        world.mk.lose_ledger();
+        fs::set_permissions(what, fs::Permissions::from_mode(blind)).unwrap();
+        let said = world.mk.start_limited(&["sync"], &as_ordinary_user()).wait(world.mk.timeout);
+        let said = said.expect(1);
+        fs::set_permissions(what, fs::Permissions::from_mode(mode)).unwrap();
+        let text = said.text();
+        assert!(text.contains("INBOX") && text.contains("changes wait"), "{text}");
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.files(), before);
+        assert_eq!(world.changes(), Vec::<String>::new());
+    }
+}
+
+/// Root may read whatever its mode is, unless it gives that up.
+fn as_ordinary_user() -> Vec<&'static str> {
+    match is_root() {
+        true => vec!["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"],
+        false => vec!["env"],
+    }
 }
 
 #[test]

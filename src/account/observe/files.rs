@@ -2,6 +2,8 @@
 //! twice in a folder.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::super::pass::Pass;
@@ -10,7 +12,7 @@ use crate::error::{Error, Kind, Result, Scope};
 use crate::maildir::{self, FileStat, place_path};
 use crate::model::{BaseName, FileName, Flags, FolderId, Identity, Place, Row};
 use crate::policy::LocalDelete;
-use crate::reconcile::{FileId, LocalFile};
+use crate::reconcile::{FileId, LocalFile, Unread, UnreadFile};
 
 /// A file younger than this may still be written to by whoever copies it here.
 const SETTLES_AFTER: i64 = 1;
@@ -75,11 +77,13 @@ pub(super) async fn identify(
                 Err(e) if e.kind == Kind::Raced => {
                     // a reader was faster: the file may be the one that a row misses
                     p.local_complete = false;
+                    p.unread.push(Unread { folder, file: None });
                     p.folder_mut(folder)?.unsettled = true;
                     p.look_again = true;
                 }
                 Err(e) => {
                     p.local_complete = false;
+                    p.unread.extend(seen(&path, folder, &place));
                     p.folder_mut(folder)?.unsettled = true;
                     p.note(e.widen(Scope::Message))?;
                 }
@@ -87,6 +91,18 @@ pub(super) async fn identify(
         }
     }
     Ok(())
+}
+
+/// What a file shows that could not be read. What is no file is no mail.
+fn seen(path: &Path, folder: FolderId, place: &Place) -> Option<Unread> {
+    let file = match std::fs::symlink_metadata(path) {
+        Ok(m) if !m.is_file() => return None,
+        Ok(m) => {
+            Some(UnreadFile { size: m.len(), mtime: m.mtime(), ours: place.file.base.is_ours() })
+        }
+        Err(_) => None,
+    };
+    Some(Unread { folder, file })
 }
 
 /// What the next pass need not read again.

@@ -13,7 +13,7 @@ use crate::ledger::{Ledger, View};
 use crate::maildir::{self, DirSignature, KeywordMap, Names, NamesDigest, Scan};
 use crate::model::{Flags, FolderId, Place, RowId, SystemFlags};
 use crate::policy::LocalDelete;
-use crate::reconcile::Presence;
+use crate::reconcile::{Presence, Unread};
 
 /// Even a folder whose signature is unchanged is read once in so many seconds.
 const FULL_SCAN_EVERY: i64 = 24 * 3600;
@@ -31,6 +31,7 @@ const TRIES: usize = 4;
 /// Observes every folder of the Maildir.
 pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
     p.local_complete = true;
+    p.unread.clear();
     // where an earlier round left something open, an unchanged directory does not close it
     let open = open_folders(p)?;
     p.missing.clear();
@@ -97,6 +98,7 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
             }
             Err(e) => {
                 p.local_complete = false;
+                p.unread.push(Unread { folder: *id, file: None });
                 p.folder_mut(*id)?.unsettled = true;
                 p.note(e.widen(Scope::Folder))?;
             }

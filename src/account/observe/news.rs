@@ -35,7 +35,8 @@ pub async fn news(p: &mut Pass<'_>) -> Result<()> {
 
 /// Whether anything is here that a new message could be.
 fn pairable(p: &Pass<'_>) -> Result<bool> {
-    if !p.files.is_empty() || p.session.caps().gmail_ids {
+    let obscure = p.unread.iter().any(|u| u.file.is_some());
+    if !p.files.is_empty() || obscure || p.session.caps().gmail_ids {
         return Ok(true);
     }
     let by_id = p.session.caps().objectid;

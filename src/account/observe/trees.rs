@@ -84,6 +84,7 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
         rows,
         missing: p.missing.clone(),
         files: p.files.clone(),
+        unread: p.unread.clone(),
         remote_complete: p.remote_complete,
         local_complete: p.local_complete,
         first_pass: p.first_pass,

@@ -173,3 +173,82 @@ fn a_held_file_is_no_copy_either() {
     let p = s.ends("INBOX a", "Archive a, INBOX a");
     assert_eq!(p.held.len(), 1);
 }
+
+/// A pass that could not read everything here; the next is a first one again.
+fn half_blind(s: &mut Scene) -> Pass {
+    s.complete.1 = false;
+    let p = s.pass();
+    s.complete.1 = true;
+    s.w.ledger.first_pass = true;
+    p
+}
+
+#[test]
+fn what_arrives_where_nothing_could_be_read_waits() {
+    for streams in [false, true] {
+        let mut s = scene();
+        s.w.streams = streams;
+        s.had(Synced, "INBOX", "a");
+        s.had(Synced, "INBOX", "b");
+        s.arrive("Archive", "c");
+        lost(&mut s);
+        s.w.unread_dirs.insert(folder("INBOX"));
+        let p = half_blind(&mut s);
+        assert!(p.waiting > 0);
+        s.stands("Archive c, INBOX a, INBOX b", "Archive c, INBOX a, INBOX b");
+        s.w.unread_dirs.clear();
+        s.ends("Archive c, INBOX a, INBOX b", "Archive c, INBOX a, INBOX b");
+        assert_eq!(s.w.downloads.len(), 1, "but for what is new elsewhere");
+    }
+}
+
+#[test]
+fn only_what_an_unreadable_file_may_be_waits() {
+    for ours in [true, false] {
+        let mut s = scene();
+        s.bytes("a", "<a>", "d", 1000);
+        s.bytes("b", "<b>", "d", 1001);
+        s.bytes("c", "<c>", "d", 9000);
+        for n in ["a", "b", "c"] {
+            s.arrive("INBOX", n);
+        }
+        s.arrive("Archive", "b").date = 8;
+        if ours {
+            s.put_ours("INBOX", "a")
+        } else {
+            s.put("INBOX", "a")
+        }
+        lost(&mut s);
+        s.w.unread_files = s.w.disk[&folder("INBOX")].keys().cloned().collect();
+        let p = half_blind(&mut s);
+        assert_eq!(p.waiting, 2, "a, and what has about its size");
+        s.stands("Archive b, INBOX a, INBOX b, INBOX c", "Archive b, INBOX a, INBOX c");
+        s.w.unread_files.clear();
+        s.ends("Archive b, INBOX a, INBOX b, INBOX c", "Archive b, INBOX a, INBOX b, INBOX c");
+        assert_eq!(s.w.downloads.len(), 3);
+    }
+}
+
+#[test]
+fn an_unreadable_file_may_have_been_refiled() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.move_here("INBOX", "a", "Archive");
+    lost(&mut s);
+    s.w.unread_files = s.w.disk[&folder("Archive")].keys().cloned().collect();
+    assert_eq!(half_blind(&mut s).waiting, 1);
+    s.w.unread_files.clear();
+    s.ends("INBOX a", "INBOX a");
+    assert!(s.w.downloads.is_empty());
+}
+
+#[test]
+fn later_what_cannot_be_read_keeps_nothing_waiting() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.w.unread_dirs.insert(folder("INBOX"));
+    s.arrive("INBOX", "b");
+    s.complete.1 = false;
+    assert_eq!(s.pass().waiting, 0);
+    s.stands("INBOX a, INBOX b", "INBOX a, INBOX b");
+}
