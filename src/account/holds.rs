@@ -1,7 +1,7 @@
 //! What waits for a person: the holds in the ledger, the verdicts that policy asks for, and the
 //! window that the brake looks at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::pass::Pass;
 use crate::error::Result;
@@ -29,9 +29,7 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
         };
         *s.deleted.entry((side, folder)).or_default() += n;
     }
-    let by_name = by_name(trees);
-    let by_content: BTreeMap<ContentHash, FileId> =
-        trees.files.iter().filter_map(|(id, f)| Some((f.identity.content?, *id))).collect();
+    let files = Files::of(trees, &holds);
     for hold in &holds {
         if hold.kind == HoldKind::NoTrash && hold.state == HoldState::Open {
             continue; // there may be a trash now
@@ -41,21 +39,12 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
             HoldState::Approved => Verdict::Approved,
             HoldState::Rejected => Verdict::Rejected,
         };
-        for item in &hold.items {
-            if let Some(row) = item.row {
-                s.rows.insert(row, verdict);
-            } else if let Some(file) = item
-                .base
-                .as_ref()
-                .and_then(|base| by_name.get(&(item.folder, base)))
-                // renamed or moved, it is still what was held
-                .or_else(|| by_content.get(&item.content?))
-            {
-                if hold.kind == HoldKind::Refused && verdict == Verdict::Open {
-                    s.refused.insert(*file);
-                } else {
-                    s.files.insert(*file, verdict);
-                }
+        s.rows.extend(hold.items.iter().filter_map(|i| Some((i.row?, verdict))));
+        for file in files.of_hold(hold) {
+            if hold.kind == HoldKind::Refused && verdict == Verdict::Open {
+                s.refused.insert(file);
+            } else {
+                s.files.insert(file, verdict);
             }
         }
     }
@@ -94,14 +83,14 @@ pub fn record(p: &mut Pass<'_>, trees: &Trees, decision: &Decision) -> Result<()
     }
     p.report.held = wanted.iter().map(|h| h.items.len() as u64).sum();
     let existing = p.ledger.with(|l| l.holds())?;
-    let names = by_name(trees);
+    let files = Files::of(trees, &existing);
     let stale: Vec<HoldId> = existing
         .iter()
         .filter(|h| match h.state {
             HoldState::Open => !wanted.iter().any(|w| w.kind == h.kind && w.folder == h.folder),
             // the verdict stays while anything of it is still to be done
             HoldState::Approved | HoldState::Rejected => {
-                !h.items.iter().any(|i| still_there(p, trees, &names, i))
+                files.of_hold(h).is_empty() && !h.items.iter().any(|i| still_there(p, trees, i))
             }
         })
         .map(|h| h.id)
@@ -135,25 +124,77 @@ pub fn record(p: &mut Pass<'_>, trees: &Trees, decision: &Decision) -> Result<()
     })
 }
 
-/// Files by folder and base name.
-fn by_name(trees: &Trees) -> BTreeMap<(FolderId, &BaseName), FileId> {
-    trees.files.iter().map(|(id, f)| ((f.folder, &f.place.file.base), *id)).collect()
+/// Which files without a row are those of holds. Renamed, moved or written anew by a reader, a file
+/// is still what was held.
+struct Files<'a> {
+    by_name: BTreeMap<(FolderId, &'a BaseName), FileId>,
+    by_content: BTreeMap<ContentHash, Vec<FileId>>,
+    by_reader: BTreeMap<ContentHash, Vec<FileId>>,
+    /// Those that stand where a hold has them.
+    in_place: BTreeSet<FileId>,
 }
 
-fn still_there(
-    p: &Pass<'_>,
-    trees: &Trees,
-    names: &BTreeMap<(FolderId, &BaseName), FileId>,
-    item: &HoldItem,
-) -> bool {
-    match (&item.row, &item.base) {
-        (Some(row), _) => {
-            let row = trees.rows.get(row);
-            row.is_some_and(|r| p.missing.contains(&r.id) || r.gone.is_some())
+impl<'a> Files<'a> {
+    fn of(trees: &'a Trees, holds: &[Hold]) -> Self {
+        let mut out = Self {
+            by_name: BTreeMap::new(),
+            by_content: BTreeMap::new(),
+            by_reader: BTreeMap::new(),
+            in_place: BTreeSet::new(),
+        };
+        for (id, f) in &trees.files {
+            out.by_name.insert((f.folder, &f.place.file.base), *id);
+            if let Some(h) = f.identity.content {
+                out.by_content.entry(h).or_default().push(*id);
+            }
+            if let Some(h) = f.identity.reader {
+                out.by_reader.entry(h).or_default().push(*id);
+            }
         }
-        (None, Some(base)) => names.contains_key(&(item.folder, base)),
-        (None, None) => false,
+        let items = holds.iter().flat_map(|h| &h.items);
+        out.in_place = items.filter_map(|i| out.in_place(i)).collect();
+        out
     }
+
+    fn in_place(&self, item: &HoldItem) -> Option<FileId> {
+        let base = item.base.as_ref().filter(|_| item.row.is_none())?;
+        self.by_name.get(&(item.folder, base)).copied()
+    }
+
+    /// The files that have the item's bytes, and then those that have them but for what readers
+    /// write.
+    fn alike(&self, item: &HoldItem) -> impl Iterator<Item = FileId> {
+        let all = [
+            item.content.and_then(|h| self.by_content.get(&h)),
+            item.reader.and_then(|h| self.by_reader.get(&h)),
+        ];
+        let all = all.into_iter().flatten().flatten().copied();
+        all.filter(|id| !self.in_place.contains(id))
+    }
+
+    /// What the verdict on a hold is about. Whoever saves a file in two steps copies it first, so a
+    /// copy waits, too, or stays here; but what is approved is no more than what was held.
+    fn of_hold(&self, hold: &Hold) -> BTreeSet<FileId> {
+        let mut out = BTreeSet::new();
+        for item in hold.items.iter().filter(|i| i.row.is_none()) {
+            let here = self.in_place(item);
+            out.extend(here);
+            match (hold.state, here) {
+                (HoldState::Approved, Some(_)) => {}
+                (HoldState::Approved, None) => {
+                    let moved = self.alike(item).find(|id| !out.contains(id));
+                    out.extend(moved);
+                }
+                (HoldState::Open | HoldState::Rejected, _) => out.extend(self.alike(item)),
+            }
+        }
+        out
+    }
+}
+
+fn still_there(p: &Pass<'_>, trees: &Trees, item: &HoldItem) -> bool {
+    let row = item.row.and_then(|id| trees.rows.get(&id));
+    row.is_some_and(|r| p.missing.contains(&r.id) || r.gone.is_some())
 }
 
 fn hold(p: &Pass<'_>, trees: &Trees, h: &Held) -> Hold {
@@ -169,6 +210,7 @@ fn hold(p: &Pass<'_>, trees: &Trees, h: &Held) -> Hold {
         folder: r.folder,
         base: r.place.as_ref().map(|p| p.file.base.clone()),
         content: r.identity.content,
+        reader: None,
     });
     let items: Vec<HoldItem> = rows.chain(file_items(trees, &h.files)).collect();
     Hold {
@@ -192,6 +234,7 @@ fn file_items(trees: &Trees, files: &[FileId]) -> Vec<HoldItem> {
             folder: f.folder,
             base: Some(f.place.file.base.clone()),
             content: f.identity.content,
+            reader: f.identity.reader,
         })
         .collect()
 }
@@ -200,14 +243,12 @@ fn file_items(trees: &Trees, files: &[FileId]) -> Vec<HoldItem> {
 fn refused(p: &Pass<'_>, trees: &Trees) -> Result<Option<Hold>> {
     let mut files: Vec<FileId> = p.refused.keys().copied().collect();
     let before = p.ledger.with(|l| l.holds())?;
-    let before =
-        before.iter().filter(|h| h.kind == HoldKind::Refused && h.state == HoldState::Open);
     let mut reason = p.refused.values().next().cloned().unwrap_or_default();
-    let names = by_name(trees);
-    for hold in before {
+    let known = Files::of(trees, &before);
+    for hold in before.iter().filter(|h| h.kind == HoldKind::Refused && h.state == HoldState::Open)
+    {
         reason.clone_from(&hold.reason);
-        let held = hold.items.iter().filter_map(|i| names.get(&(i.folder, i.base.as_ref()?)));
-        files.extend(held.filter(|id| !p.refused.contains_key(id)));
+        files.extend(known.of_hold(hold).iter().filter(|id| !p.refused.contains_key(id)));
     }
     let items = file_items(trees, &files);
     Ok((!items.is_empty()).then(|| Hold {

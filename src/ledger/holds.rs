@@ -76,6 +76,8 @@ pub struct HoldItem {
     pub base: Option<BaseName>,
     /// Its bytes.
     pub content: Option<ContentHash>,
+    /// What a file's are without what readers write.
+    pub reader: Option<ContentHash>,
 }
 
 macro_rules! select {
@@ -187,8 +189,8 @@ fn insert_items(c: &Connection, id: HoldId, items: &[HoldItem]) -> Inner<()> {
     for (position, item) in (0i64..).zip(items) {
         run(
             c,
-            "INSERT INTO hold_items (hold_id, position, row, folder_id, base, content) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO hold_items (hold_id, position, row, folder_id, base, content, reader) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![
                 id.0,
                 position,
@@ -196,6 +198,7 @@ fn insert_items(c: &Connection, id: HoldId, items: &[HoldItem]) -> Inner<()> {
                 item.folder.0,
                 item.base.as_ref().map_or(&[][..], BaseName::as_bytes),
                 hash_out(item.content.as_ref()),
+                hash_out(item.reader.as_ref()),
             ],
         )?;
     }
@@ -219,7 +222,8 @@ fn hold(r: &mut Cells<'_>) -> Inner<Hold> {
 fn items(c: &Connection, id: HoldId) -> Inner<Vec<HoldItem>> {
     all(
         c,
-        "SELECT row, folder_id, base, content FROM hold_items WHERE hold_id = ?1 ORDER BY position",
+        "SELECT row, folder_id, base, content, reader FROM hold_items WHERE hold_id = ?1 \
+         ORDER BY position",
         [id.0],
         |r| {
             Ok(HoldItem {
@@ -227,6 +231,7 @@ fn items(c: &Connection, id: HoldId) -> Inner<Vec<HoldItem>> {
                 folder: FolderId(r.take()?),
                 base: r.base()?,
                 content: r.hash()?,
+                reader: r.hash()?,
             })
         },
     )
@@ -243,6 +248,7 @@ mod tests {
             folder: FolderId(1),
             base: Some(place(1).file.base),
             content: identity(1).content,
+            reader: identity(2).content,
         };
         Hold {
             id: HoldId(0),

@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_unmatched.sql"),
     include_str!("schema_pop3.sql"),
     include_str!("schema_pop3_seen.sql"),
+    include_str!("schema_holds.sql"),
 ];
 
 /// "mkpL", in the file's header: this is a ledger of ours.

@@ -345,6 +345,7 @@ fn holds(
             folder: uidl.folder,
             base: uidl.base.clone(),
             content: uidl.content,
+            reader: None,
         });
     }
     p.report.held = items.len() as u64;

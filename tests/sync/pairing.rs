@@ -171,6 +171,61 @@ fn old_mail_in_a_first_pass_waits_for_a_decision() {
 }
 
 #[test]
+fn held_mail_that_is_refiled_stays_held() {
+    for word in [None, Some("approve"), Some("reject")] {
+        let world = World::new(Dovecot::start());
+        let (inbox, work) = (world.mk.folder("INBOX"), world.mk.folder("Work"));
+        maildir::make_folder(&inbox);
+        maildir::make_folder(&work);
+        let there = world.remote("INBOX").len() + world.remote("Work").len();
+        for i in [600, 601, 602, 603, 603, 603] {
+            maildir::deliver(&inbox, &world.mint.letter(i));
+        }
+        let held = read_folder(&inbox);
+        world.mk.sync().expect(3);
+        if let Some(word) = word {
+            world.mk.run(&[word, "test", "1"]).expect(0);
+        }
+        // saved by mutt, and moved under another name: one alone, and two of three equal ones
+        let equal = |m: &&LocalMessage| held.iter().filter(|x| x.hash == m.hash).count() == 3;
+        let alone: Vec<_> = held.iter().filter(|m| !equal(m)).collect();
+        maildir::mutt_save(alone[0], &work);
+        for (n, m) in held.iter().filter(equal).take(2).chain([alone[1]]).enumerate() {
+            fs::rename(&m.path, work.join(format!("cur/{n}.elsewhere:2,S"))).unwrap();
+        }
+        for _ in 0..2 {
+            let status = if word.is_none() { 3 } else { 0 };
+            world.mk.sync().expect(status);
+            let now = world.remote("INBOX").len() + world.remote("Work").len();
+            let sent = if word == Some("approve") { 6 } else { 0 };
+            assert_eq!(now, there + sent, "{word:?}");
+            assert_eq!(world.local("INBOX").len() + world.local("Work").len(), there + 6);
+        }
+    }
+}
+
+#[test]
+fn a_copy_of_held_mail_is_held_too() {
+    let world = World::new(Dovecot::start());
+    let (inbox, work) = (world.mk.folder("INBOX"), world.mk.folder("Work"));
+    maildir::make_folder(&inbox);
+    maildir::make_folder(&work);
+    maildir::deliver(&inbox, &world.mint.letter(600));
+    let held = read_folder(&inbox);
+    world.mk.sync().expect(3);
+    // the first step of a save
+    maildir::mutt_copy(&held[0], &work);
+    world.mk.sync().expect(3);
+    assert_eq!(world.remote("Work").len(), 12);
+    fs::remove_file(&held[0].path).unwrap();
+    world.mk.sync().expect(3);
+    world.mk.run(&["approve", "test", "1"]).expect(0);
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Work").len(), 13);
+    world.assert_same();
+}
+
+#[test]
 fn a_maildir_restored_from_yesterday_deletes_nothing() {
     let world = synced();
     let backup = world.mk.dir().join("backup");
