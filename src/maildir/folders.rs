@@ -248,11 +248,27 @@ mod tests {
         assert!(is("\u{fffd}", "(rename it,"), "{left:?}");
         assert_eq!(left.len(), 3, "{left:?}");
         let (t, m) = maildir(Layout::PlusPlus);
-        for d in [".git/objects", "a/cur", "a/new", ".a..b/cur", ".a..b/new", ".INBOX/cur"] {
+        for d in [
+            ".git/objects",
+            "a/cur",
+            "a/new",
+            ".a..b/cur",
+            ".a..b/new",
+            ".INBOX/cur",
+            ".Inbox.sub/cur",
+        ] {
             fs::create_dir_all(t.path().join(d)).unwrap();
         }
         m.create_folder(&name("b/c")).unwrap();
-        assert_eq!(texts(&m), ["b/c"]);
+        // as some server may call it
+        m.create_folder(&name("Inbox/other")).unwrap();
+        assert_eq!(texts(&m), ["Inbox/other", "b/c"]);
+        let left = m.listing().unwrap().left_alone;
+        let to = format!("rename it to {},", t.path().join(".INBOX.sub").display());
+        assert!(left.iter().any(|l| l.contains(&to)), "{left:?}");
+        let (_t, m) = maildir(Layout::Nested);
+        m.create_folder(&name("Inbox/other")).unwrap();
+        assert_eq!(texts(&m), ["Inbox/other"]);
     }
 
     #[test]

@@ -30,6 +30,9 @@ const PIECE: usize = 240;
 /// empty. Neither can be mistaken for an escape, which has two digits.
 const MARK: char = '%';
 
+/// As it is spelled here.
+const INBOX: &str = "INBOX";
+
 /// What must not be the first component in Maildir++: our own files in the root are called so.
 const RESERVED: &str = "mailkeep";
 
@@ -39,12 +42,16 @@ impl Layout {
     /// directory's name may be; [`super::Maildir::check`] refuses that.
     pub fn relative_dir(&self, name: &FolderName) -> PathBuf {
         match self {
-            Self::Nested => name.components().flat_map(nested).collect(),
+            Self::Nested => {
+                let shadow = shadows_inbox(name);
+                let parts = name.components().enumerate();
+                parts.flat_map(|(i, c)| nested(c, i == 0 && shadow)).collect()
+            }
             Self::PlusPlus if name.is_inbox() => PathBuf::new(),
             Self::PlusPlus => {
                 let mut dir = String::new();
                 for (i, c) in name.components().enumerate() {
-                    let reserved = i == 0 && c == RESERVED;
+                    let reserved = i == 0 && (c == RESERVED || shadows_inbox(name));
                     dir.push('.');
                     dir.push_str(&escape(c, |at, c| c == '.' || (at == 0 && reserved)));
                 }
@@ -80,25 +87,36 @@ impl Layout {
     /// escape, it is another one.
     pub(super) fn literally(&self, relative: &Path) -> Option<PathBuf> {
         let text = relative.to_str()?;
-        let name = match self {
-            Self::Nested => FolderName::from_components(text.split('/'))?,
-            Self::PlusPlus => {
-                let parts: Vec<&str> = text.strip_prefix('.')?.split('.').collect();
-                FolderName::from_components(parts).filter(|_| !text.contains(".."))?
-            }
+        let mut parts: Vec<&str> = match self {
+            Self::Nested => text.split('/').collect(),
+            Self::PlusPlus if text.contains("..") => return None,
+            Self::PlusPlus => text.strip_prefix('.')?.split('.').collect(),
         };
+        if let Some(first) = parts.first_mut().filter(|c| c.eq_ignore_ascii_case(INBOX)) {
+            *first = INBOX;
+        }
+        let name = FolderName::from_components(parts)?;
         Some(self.relative_dir(&name)).filter(|d| !d.as_os_str().is_empty())
     }
 
     /// Whether folders can be below a directory of this name without it being one itself.
     pub(super) fn may_hold_folders(&self, relative: &Path) -> bool {
         let goes_on = relative.file_name().and_then(OsStr::to_str).is_some_and(goes_on);
-        matches!(self, Self::Nested) && (goes_on || self.name_of(relative).is_some())
+        matches!(self, Self::Nested) && (goes_on || self.name_of(&relative.join("x")).is_some())
     }
 }
 
+/// Whether the name is below INBOX spelled otherwise. To most servers that is below INBOX itself
+/// (RFC 9051 5.1 says so of INBOX alone); so a directory that is called so is nobody's.
+fn shadows_inbox(name: &FolderName) -> bool {
+    name.components().next().is_some_and(|c| c.eq_ignore_ascii_case(INBOX) && c != INBOX)
+}
+
 /// A component's directories: one, unless it is too long for that.
-fn nested(component: &str) -> Vec<String> {
+fn nested(component: &str, reserved: bool) -> Vec<String> {
+    if reserved {
+        return vec![escape(component, |at, _| at == 0)];
+    }
     let whole = escape_dir(component);
     if whole.len() <= NAME_MAX {
         return vec![whole];
@@ -327,12 +345,17 @@ mod tests {
             ("a.b", "x/a.b", ".x.a%2Eb"),
             (".git", "x/%2Egit", ".x.%2Egit"),
             ("\u{1b}\u{85}", "x/%1B%C2%85", ".x.%1B%C2%85"),
+            ("Inbox", "x/Inbox", ".x.Inbox"),
         ] {
             assert_eq!(dirs(Layout::Nested, &["x", part]), nested);
             assert_eq!(dirs(Layout::PlusPlus, &["x", part]), plus);
         }
         assert_eq!(dirs(Layout::PlusPlus, &["mailkeep", "lock"]), ".%6Dailkeep.lock");
         assert_eq!(dirs(Layout::PlusPlus, &["a", "mailkeep"]), ".a.mailkeep");
+        assert_eq!(dirs(Layout::PlusPlus, &["Inbox", "a"]), ".%49nbox.a");
+        assert_eq!(dirs(Layout::Nested, &["Inbox", "a"]), "%49nbox/a");
+        assert!(Layout::Nested.may_hold_folders(Path::new("%49nbox")));
+        assert!(!Layout::Nested.may_hold_folders(Path::new("Inbox")));
     }
 
     #[test]
@@ -355,7 +378,7 @@ mod tests {
         {
             assert_eq!(Layout::Nested.name_of(Path::new(d)), None, "{d}");
         }
-        for d in ["a", ".INBOX", ".a..b", ".a.", ".mailkeep", ".a/b", ".%2e"] {
+        for d in ["a", ".INBOX", ".Inbox.a", ".a..b", ".a.", ".mailkeep", ".a/b", ".%2e"] {
             assert_eq!(Layout::PlusPlus.name_of(Path::new(d)), None, "{d}");
         }
     }
