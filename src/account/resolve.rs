@@ -112,13 +112,15 @@ pub fn hold_back_open_intents(
         let row = intent.row.filter(|_| intent.place.is_none());
         let original = row.map(|id| p.ledger.with(|l| l.row(id))).transpose()?.flatten();
         let waits = file.is_some() || original.is_some_and(|r| r.on_server());
-        let has_time = now < intent.created + FINISHING;
+        // one of the future was noted before the clock was set back, and before this pass
+        let created = if intent.created > now { p.started } else { intent.created };
+        let has_time = now < created + FINISHING;
         let file = file.filter(|f| asked.files.contains(f));
         let row = intent.row.filter(|r| asked.rows.contains(r));
         if has_time && (file.is_some() || row.is_some()) {
             held.files.extend(file);
             held.rows.extend(row);
-            p.wait_until = p.wait_until.max(Some(intent.created + FINISHING));
+            p.wait_until = p.wait_until.max(Some(created + FINISHING));
         } else if let (Some(file), false) = (file, has_time)
             && altered(p, intent)?
         {
@@ -242,7 +244,8 @@ fn altered(p: &Pass<'_>, intent: &Intent) -> Result<bool> {
 /// again.
 pub async fn wait_for_intents(p: &mut Pass<'_>, round: usize) -> Result<()> {
     let Some(until) = p.wait_until.take() else { return Ok(()) };
-    let left = u64::try_from(until - p.now()).unwrap_or(0);
+    // the clock may be set back meanwhile
+    let left = u64::try_from((until - p.now()).min(FINISHING)).unwrap_or(0);
     tracing::debug!("round {round}: {left} s for interrupted commands");
     tokio::time::sleep(Duration::from_secs(left + 1)).await;
     p.look_again = true;

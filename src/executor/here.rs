@@ -43,7 +43,14 @@ pub fn remove_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
         return Ok(());
     }
     let name = p.folder(id)?.rec.name.clone();
-    p.maildir.remove_folder(&name)?;
+    match p.maildir.remove_folder(&name) {
+        // it stays until a person removes what is in the way; nobody is waited for
+        Err(e) if e.kind == Kind::Maildir => {
+            p.report.notes.push(e.to_string());
+            return Ok(());
+        }
+        removed => removed?,
+    }
     let entry =
         journal::in_folder(p, Done::FolderRemove, Side::Here, id, "it is gone from the server");
     p.write(|tx| {

@@ -209,6 +209,24 @@ fn moved_here_after_a_command_that_was_cut() {
     }
 }
 
+/// What was under way is noted with the time; a clock that was wrong then makes nobody wait for it.
+#[test]
+fn a_clock_that_was_set_back_after_a_cut() {
+    let world = World::synced(Dovecot::start());
+    deliver(&world.mk.folder("INBOX"), &world.mint.letter(1000));
+    world.proxy.set(Faults { cut_on: Some("APPEND".into()), ..Faults::default() });
+    world.mk.sync().expect(1);
+    world.proxy.set(Faults::default());
+    let ledger = rusqlite::Connection::open(world.mk.state_dir().join("test.db")).unwrap();
+    let set = "UPDATE intents SET created = created + 7200";
+    assert_eq!(ledger.execute(set, []).unwrap(), 1);
+    drop(ledger);
+    let said = world.mk.sync_ok();
+    assert!(said.elapsed < Duration::from_secs(60), "{:?}", said.elapsed);
+    world.assert_same();
+    assert_eq!(world.remote("INBOX").len(), 21);
+}
+
 #[test]
 fn silence_ends_within_a_minute() {
     let mut world = World::new(Dovecot::start());

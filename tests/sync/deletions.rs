@@ -106,6 +106,27 @@ fn here_under_trash_where_there_is_none() {
 }
 
 #[test]
+fn a_trash_that_was_named_is_made() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let mut world = World::new(server);
+    world.mk.deletes("keep", "trash").policy("trash", "Papierkorb");
+    world.mk.sync_ok();
+    assert!(!world.server.imap().list().contains(&"Papierkorb".to_owned()), "nothing goes there");
+    remove_here(&world, "INBOX", 1);
+    world.mk.sync_ok();
+    assert_eq!((world.remote("INBOX").len(), world.remote("Papierkorb").len()), (19, 1));
+    world.mk.sync_ok();
+    // someone deletes it there: what was in it stays here, and what comes next makes it again
+    world.server.imap().delete("Papierkorb");
+    world.mk.sync_ok();
+    remove_here(&world, "INBOX", 1);
+    world.mk.sync_ok();
+    assert_eq!((world.remote("INBOX").len(), world.remote("Papierkorb").len()), (18, 1));
+    world.mk.sync_ok();
+    assert_eq!(world.local("Papierkorb").len(), 2);
+}
+
+#[test]
 fn here_under_keep() {
     let world = world_with("mirror", "keep");
     remove_here(&world, "INBOX", 3);
@@ -347,6 +368,37 @@ fn a_folder_deleted_there() {
             assert_eq!(world.local("Lists/rust").len(), 8);
         }
     }
+}
+
+/// What cannot be removed is told of, and is no work for every pass (I5).
+#[test]
+fn a_folder_that_cannot_go() {
+    let world = synced();
+    let marker = || fs::read(world.mk.maildir().join(".mailkeep")).unwrap();
+    let link = world.mk.folder("Lists/rust/cur/link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    world.server.imap().delete("Lists/rust");
+    let said = world.mk.sync_ok();
+    assert!(said.text().contains("rust/cur/link is no message"), "{}", said.text());
+    assert!(link.is_symlink());
+    let before = marker();
+    world.mk.sync_ok();
+    assert_eq!(marker(), before);
+    fs::remove_file(&link).unwrap();
+    world.mk.sync_ok();
+    assert!(!world.mk.folder("Lists/rust").exists());
+    // one that was removed here stays there for the folder below it
+    world.server.imap().create("a");
+    world.server.seed("a/b", &world.mint.letters(900..901));
+    world.mk.sync_ok();
+    for sub in ["cur", "new", "tmp"] {
+        fs::remove_dir(world.mk.folder("a").join(sub)).unwrap();
+    }
+    world.mk.sync_ok();
+    let before = marker();
+    world.mk.sync_ok();
+    assert_eq!(marker(), before);
+    assert_eq!(world.local("a/b").len(), 1);
 }
 
 /// Dovecot goes on listing it for the sake of the folder below it, and refuses everything else.
