@@ -95,7 +95,7 @@ async fn move_group(
         new.uid = Some(uid);
         new.keeps = keeps_in(p, &row, to);
         take_file(&mut new, f);
-        if row.state == State::Pending {
+        if row.state != State::Synced {
             unite(&mut new);
         }
         updates.push(new);

@@ -35,6 +35,7 @@ pub fn observe(w: &mut World, policy: &Policy, complete: (bool, bool)) -> Trees 
 /// An intent found open: what arrived since with its bytes is its message; if nothing did, it was
 /// not carried out.
 fn resolve(w: &mut World) {
+    w.unlinked();
     let Some(intent) = w.ledger.intent.take() else { return };
     let Some(b) = w.server.get(&w.name(intent.row.folder)) else { return };
     let since = b.mails.range(intent.next..).find(|(_, m)| m.cid == intent.cid);

@@ -248,3 +248,30 @@ fn the_server_restarts_between() {
     world.assert_same();
     world.assert_no_bodies();
 }
+
+/// Killed before each of its steps in turn, until one pass is through.
+#[test]
+fn a_removal_cut_short_takes_no_equal_file_with_it() {
+    let mut world = synced();
+    // the copy cannot be sent, so it has no row yet
+    world.mk.set_raw("read_only", "true");
+    let letter = world.remote("INBOX").swap_remove(0);
+    let file = world.twin("INBOX", &letter);
+    let copy = maildir::mutt_copy(&file, &world.mk.folder("INBOX"));
+    world.server.imap().expunge("INBOX", &[letter.uid]);
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        assert!(steps < 200, "it never ends");
+        world.mk.environment("MAILKEEP_KILL_AT", Some(&steps.to_string()));
+        if world.mk.sync().status.is_some() {
+            break;
+        }
+    }
+    assert!(steps > 3, "it was killed somewhere");
+    assert!(!file.path.exists(), "it went from the server");
+    assert!(copy.exists(), "a copy that somebody made is not what went from the server");
+    assert_eq!(world.local("INBOX").len(), 20);
+    let history = world.mk.run(&["history"]).text();
+    assert_eq!(history.matches("it went from the server").count(), 1, "{history}");
+}
