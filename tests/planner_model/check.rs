@@ -8,6 +8,7 @@ use mailkeep::model::{BaseName, Flags, FolderName, SpecialUse, State};
 use mailkeep::policy::decide::Side;
 use mailkeep::policy::{FolderPolicy, LocalDelete, Policy, RemoteDelete};
 
+use super::perturb::Fate;
 use super::world::{Cid, Ghost, World};
 
 /// Where a message stands.
@@ -50,8 +51,8 @@ pub struct Check<'a> {
     /// As the perturbation left it.
     pub perturbed: &'a World,
     pub policy: &'a Policy,
-    /// The ledger went, too.
-    pub lost_ledger: bool,
+    /// What became of the ledger.
+    pub fate: Fate,
 }
 
 /// What should have become of one message.
@@ -128,7 +129,9 @@ impl Check<'_> {
             flags: None,
             fetched: false,
         };
-        if self.lost_ledger {
+        // of what was kept or absent, an old ledger still knows
+        let hint = was.server.is_empty() != was.local.is_empty();
+        if self.fate == Fate::Lost || self.fate == Fate::Restored && !hint {
             self.lost(&mut want, is);
             return (want, None);
         }

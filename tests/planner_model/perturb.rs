@@ -61,11 +61,13 @@ pub enum Kind {
     AppearBoth,
     RenameHere,
     EditAndMove,
+    AppearOurs,
+    RenameFolderBoth,
 }
 
 use Kind::*;
 
-const KINDS: [Kind; 34] = [
+const KINDS: [Kind; 36] = [
     Arrive,
     Arrive,
     ArriveEqual,
@@ -100,6 +102,8 @@ const KINDS: [Kind; 34] = [
     AppearBoth,
     RenameHere,
     EditAndMove,
+    AppearOurs,
+    RenameFolderBoth,
 ];
 
 /// Something that happens.
@@ -118,13 +122,36 @@ pub struct Case {
     pub ops: Vec<Op>,
     /// What happens once that is in step again.
     pub more: Vec<Op>,
-    /// The ledger goes, too.
-    pub lost_ledger: bool,
-    /// The first pass could not observe everything.
-    pub incomplete: bool,
+    /// What becomes of the ledger.
+    pub fate: Fate,
+    /// What becomes of it then.
+    pub more_fate: Fate,
+    /// Whether the first pass could observe every folder of the server, and of the Maildir.
+    pub complete: (bool, bool),
     /// Equal copies.
     pub copies: bool,
     pub policy: Policy,
+    /// What the policy is changed to in between.
+    pub more_policy: Policy,
+}
+
+/// What becomes of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Stays,
+    /// It goes.
+    Lost,
+    /// Either it or the Maildir is older than the other: only what was `kept` or `absent` is left
+    /// of it.
+    Restored,
+}
+
+fn fate(rng: &mut Rng, of_a_hundred: usize) -> Fate {
+    match rng.below(100) {
+        n if n >= of_a_hundred => Fate::Stays,
+        n if n % 2 == 0 => Fate::Lost,
+        _ => Fate::Restored,
+    }
 }
 
 pub fn op(rng: &mut Rng) -> Op {
@@ -135,14 +162,30 @@ pub fn op(rng: &mut Rng) -> Op {
 pub fn case(seed: u64) -> (World, Case) {
     let mut rng = Rng(seed);
     let copies = rng.chance(60);
-    let lost_ledger = rng.chance(20);
+    let fate_of = fate(&mut rng, 30);
     let policy = policy(&mut rng);
     let w = world(&mut rng, copies);
     let n = 1 + rng.below(8);
     let ops = (0..n).map(|_| op(&mut rng)).collect();
     let more = (0..rng.below(5)).map(|_| op(&mut rng)).collect();
-    let mut case =
-        Case { seed, ops, more, lost_ledger, incomplete: rng.chance(15), copies, policy };
+    let complete = match rng.below(100) {
+        0..10 => (false, false),
+        10..15 => (true, false),
+        15..20 => (false, true),
+        _ => (true, true),
+    };
+    let more_policy = if rng.chance(30) { self::policy(&mut rng) } else { policy.clone() };
+    let mut case = Case {
+        seed,
+        ops,
+        more,
+        fate: fate_of,
+        more_fate: fate(&mut rng, 15),
+        complete,
+        copies,
+        policy,
+        more_policy,
+    };
     // which of several equal copies the brake counts cannot be said without pairing
     if !copies && rng.chance(40) {
         case.policy.brake =
@@ -314,8 +357,10 @@ pub fn perturb(w: &mut World, case: &Case) {
         let mut rng = Rng(op.c as u64);
         let _ = one(w, case, *op, &mut rng);
     }
-    if case.lost_ledger {
-        w.lose_ledger();
+    match case.fate {
+        Fate::Stays => {}
+        Fate::Lost => w.lose_ledger(),
+        Fate::Restored => w.distrust(),
     }
 }
 
@@ -473,6 +518,14 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let ghost = w.fresh();
             appear(w, &at, cid, ghost, rng);
         }
+        AppearOurs => {
+            let cid = new_content(w, rng);
+            let at = disk_folder(w, op.a)?;
+            let ghost = w.fresh();
+            let file = File { cid, flags: draft_flags(&at, rng), date: 1_800_000_000, ghost };
+            let base = w.our_base();
+            w.put_file(&at, base, file);
+        }
         EditDraft => {
             let drafts: Vec<_> = files(w).into_iter().filter(|(f, _)| is_drafts(f)).collect();
             let (f, base) = take(drafts, op.a)?;
@@ -480,7 +533,13 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let c = w.contents[old.cid].clone();
             let cid = w.content(&c.message_id, &c.date, c.size);
             let (ghost, base) = (w.fresh(), w.foreign_base());
-            w.put_file(&f, base, File { cid, ghost, ..old });
+            // Without the ledger, nothing else says of a copy elsewhere that it is a draft, nor of
+            // a folder that the server has no more; and a Message-ID pairs what is none.
+            let mut flags = old.flags;
+            if case.fate != Fate::Stays {
+                flags = flags.union(&self::flags("\\Draft"));
+            }
+            w.put_file(&f, base, File { cid, ghost, flags, date: old.date });
         }
         EditAndMove => {
             // Only the name is left of what it was; whether the server has that still could not be
@@ -514,6 +573,16 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             if !w.disk.contains_key(&to) {
                 let d = w.disk.remove(&f)?;
                 w.disk.insert(to, d);
+            }
+        }
+        RenameFolderBoth => {
+            let f = server_folder(w, op.a).filter(|f| !f.is_inbox() && !is_drafts(f))?;
+            let to = folder(&format!("Both/{}", f.to_text()));
+            if w.disk.contains_key(&f) && !w.disk.contains_key(&to) && !w.server.contains_key(&to) {
+                let d = w.disk.remove(&f)?;
+                w.disk.insert(to.clone(), d);
+                let b = w.server.remove(&f)?;
+                w.server.insert(to, b);
             }
         }
         DeleteFolderHere => {

@@ -15,20 +15,20 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Whether an action takes something away, or forgets something, because of a vanish.
-fn believes_a_vanish(a: &Action) -> bool {
+/// Whether an action takes something away, or forgets something, because of a vanish on a side that
+/// was not observed completely.
+fn believes_a_vanish(a: &Action, (there, here): (bool, bool)) -> bool {
     use Action::*;
-    matches!(
-        a,
-        Unlink { .. }
-            | Keep(_)
-            | TrashThere { .. }
-            | ExpungeThere { .. }
-            | MakeAbsent(_)
-            | Drop(_)
-            | FinishMove { .. }
-            | KeepAt { .. }
-    )
+    match a {
+        Unlink { .. } | Keep(_) | KeepAt { .. } | RemoveHere(_) => !there,
+        TrashThere { .. }
+        | ExpungeThere { .. }
+        | MakeAbsent(_)
+        | FinishMove { .. }
+        | RemoveThere(_) => !here,
+        Drop(_) => !there && !here,
+        _ => false,
+    }
 }
 
 fn run(before: &World, case: &Case, brain: Brain) -> Result<(), String> {
@@ -41,8 +41,14 @@ fn sequel(first: Option<World>, case: &Case) -> Option<(World, Case)> {
     let mut w = first.filter(|_| !case.more.is_empty())?;
     w.begin_anew();
     let ops = case.more.clone();
-    let rest =
-        Case { ops, more: Vec::new(), lost_ledger: false, incomplete: false, ..case.clone() };
+    let rest = Case {
+        ops,
+        more: Vec::new(),
+        fate: case.more_fate,
+        complete: (true, true),
+        policy: case.more_policy.clone(),
+        ..case.clone()
+    };
     Some((w, rest))
 }
 
@@ -50,16 +56,12 @@ fn sequel(first: Option<World>, case: &Case) -> Option<(World, Case)> {
 fn first(before: &World, case: &Case, brain: Brain) -> Result<Option<World>, String> {
     let mut perturbed = before.clone();
     perturb(&mut perturbed, case);
-    let check = Check {
-        before,
-        perturbed: &perturbed,
-        policy: &case.policy,
-        lost_ledger: case.lost_ledger,
-    };
+    let check = Check { before, perturbed: &perturbed, policy: &case.policy, fate: case.fate };
     let mut w = perturbed.clone();
-    if case.incomplete {
-        let p = pass(&mut w, &case.policy, brain, (false, false)).map_err(|_| "killed")?;
-        if let Some(a) = p.actions.iter().find(|a| believes_a_vanish(a)) {
+    if case.complete != (true, true) {
+        let p = pass(&mut w, &case.policy, brain, case.complete).map_err(|_| "killed")?;
+        let mut hasty = p.actions.iter().filter(|a| believes_a_vanish(a, case.complete));
+        if let Some(a) = hasty.next() {
             let kept = matches!(a, Action::KeepAt { row, .. }
                 if before.ledger.rows.get(row).is_some_and(|r| r.place.is_some() && r.uid.is_none()));
             if !kept {
@@ -93,13 +95,17 @@ fn killed(
         let mut w = perturbed.clone();
         w.kill_at = Some(at);
         while pass(&mut w, &case.policy, brain, (true, true)).is_ok_and(|p| p.steps > 0) {}
+        if rng.chance(30) {
+            w.kill_at = Some(w.steps + rng.below(steps as usize) as u32);
+            while pass(&mut w, &case.policy, brain, (true, true)).is_ok_and(|p| p.steps > 0) {}
+        }
         w.kill_at = None;
         converge(&mut w, &case.policy, brain)
             .and_then(|p| ledger_is_true(&w, p.waiting > 0))
             .and_then(|()| check.check(&w))
             .map_err(|e| format!("killed at step {at} of {steps}: {e}"))?;
         let (a, b) = (summary(through), summary(&w));
-        if a != b && !case.copies && !case.incomplete {
+        if a != b && !case.copies && case.complete == (true, true) {
             let only = |x: &[String], y: &[String]| -> Vec<String> {
                 x.iter().filter(|l| !y.contains(l)).cloned().collect()
             };
@@ -192,15 +198,14 @@ fn tell(before: &World, case: &Case) -> String {
     perturb(&mut w, case);
     let _ = writeln!(
         out,
-        "lost ledger {}, incomplete {}; perturbed:\n  {}",
-        case.lost_ledger,
-        case.incomplete,
+        "the ledger: {:?}, complete {:?}; perturbed:\n  {}",
+        case.fate,
+        case.complete,
         show(&w).join("\n  ")
     );
     for n in 0..4 {
-        let complete = n > 0 || !case.incomplete;
-        let attempt =
-            std::panic::AssertUnwindSafe(|| pass(&mut w, &case.policy, REAL, (complete, complete)));
+        let complete = if n > 0 { (true, true) } else { case.complete };
+        let attempt = std::panic::AssertUnwindSafe(|| pass(&mut w, &case.policy, REAL, complete));
         match std::panic::catch_unwind(attempt) {
             Ok(Ok(p)) => {
                 let _ = writeln!(out, "pass {n}: {:?}", p.actions);
