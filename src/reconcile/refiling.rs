@@ -76,16 +76,31 @@ pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
             for round in rounds {
                 let mut known: BTreeMap<Key<'_>, VecDeque<(RowId, FolderId)>> = BTreeMap::new();
                 for r in lost.iter().filter(|r| hash.speaks_for(trees, r.folder, is_draft(r))) {
-                    if let Some(key) = round.of_row(hash, r, there(r)) {
+                    if let (Some(key), false) =
+                        (round.of_row(hash, r, there(r)), out.moved.contains_key(&r.id))
+                    {
                         known.entry(key).or_default().push_back((r.id, r.folder));
                     }
                 }
                 if known.is_empty() {
                     continue;
                 }
-                for (id, f) in &free {
+                let left = |out: &Refiled<'_>, id: &FileId, f: &LocalFile| {
                     let draft = f.flags.has(SystemFlags::DRAFT);
-                    if out.is_taken(*id) || !hash.speaks_for(trees, f.folder, draft) {
+                    !out.is_taken(*id) && hash.speaks_for(trees, f.folder, draft)
+                };
+                if round.at == At::Elsewhere {
+                    // where there is a file for each, each has its own
+                    let mut files: BTreeMap<ContentHash, usize> = BTreeMap::new();
+                    for (_, f) in free.iter().filter(|(id, f)| left(&out, id, f)) {
+                        if let Some(h) = hash.of(&f.identity) {
+                            *files.entry(h).or_default() += 1;
+                        }
+                    }
+                    known.retain(|(h, ..), rows| files.get(h).is_none_or(|n| *n < rows.len()));
+                }
+                for (id, f) in &free {
+                    if !left(&out, id, f) {
                         continue;
                     }
                     let key = round.of_file(hash, f);
@@ -213,9 +228,10 @@ const ROUNDS: [Round; 5] = [
 
 /// What is on the server no more, and is here in another folder, stays here. One of several that
 /// may be meant is taken for that.
-const NOWHERE: [Round; 3] = [
+const NOWHERE: [Round; 4] = [
     Round { named: true, at: At::Any },
     Round { named: false, at: At::Elsewhere },
+    Round { named: false, at: At::Own },
     Round { named: false, at: At::Any },
 ];
 

@@ -165,7 +165,8 @@ impl Applier<'_> {
         };
         self.w.step()?;
         let next = self.w.server.get(&to).map_or(1, |b| b.next);
-        let intent = Intent { row, cid, next, deletion };
+        let validity = self.w.server.get(&to).map(|b| b.validity);
+        let intent = Intent { row, cid, next, validity, deletion };
         self.w.ledger.intent = Some(intent.clone());
         self.w.step()?;
         let mail = match from {

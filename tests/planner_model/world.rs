@@ -75,6 +75,8 @@ pub struct Intent {
     pub cid: Cid,
     /// UIDNEXT before.
     pub next: u32,
+    /// UIDVALIDITY, if the folder was there.
+    pub validity: Option<u32>,
     /// The deletion that it is.
     pub deletion: Option<FolderId>,
 }
@@ -424,6 +426,27 @@ impl World {
         }
         l.folders.values_mut().for_each(|k| k.validity = None);
         (l.intent, l.unlinking, l.first_pass) = (None, None, true);
+    }
+
+    /// Whether both sides are what the rows say.
+    pub fn is_in_step(&self) -> bool {
+        let agree = |r: &Row| match r.state {
+            State::Synced => {
+                self.mail(r.folder, r.uid).is_some_and(|m| m.flags == r.agreed)
+                    && self.row_file(r).is_some_and(|f| f.flags == r.agreed)
+            }
+            State::Kept => self.row_file(r).is_some(),
+            State::Absent => self.mail(r.folder, r.uid).is_some(),
+            State::Pending => false,
+        };
+        let count = |states: [State; 2]| {
+            self.ledger.rows.values().filter(|r| states.contains(&r.state)).count()
+        };
+        let there: usize = self.server.values().map(|b| b.mails.len()).sum();
+        let here: usize = self.disk.values().map(|d| d.len()).sum();
+        self.ledger.rows.values().all(agree)
+            && there == count([State::Synced, State::Absent])
+            && here == count([State::Synced, State::Kept])
     }
 
     /// A world in step is where the next story begins: each row's two copies are one message, and
