@@ -99,7 +99,7 @@ pub struct Error {
 }
 
 /// The result of everything here that can fail.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// A new error without advice; add it with [`Error::next`].

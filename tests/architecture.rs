@@ -23,6 +23,7 @@ const PURE: &[&str] = &[
     "src/maildir/layout.rs",
     "src/maildir/names.rs",
     "src/maildir/watch/pending.rs",
+    "src/pop3/broken.rs",
     "src/pop3/protocol",
     "src/pop3/recognise.rs",
     "src/pop3/retention.rs",

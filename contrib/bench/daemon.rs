@@ -200,13 +200,14 @@ impl World {
     /// Changes here, until the server shows them.
     fn local(&self, changes: usize) {
         let mint = Mint::new(3);
-        let mut took: Vec<Vec<Duration>> = vec![Vec::new(); 3];
+        let kinds = ["arrival", "flag", "move", "deletion"];
+        let mut took: Vec<Vec<Duration>> = vec![Vec::new(); kinds.len()];
         for i in 0..changes {
             let account = i % self.scale.accounts;
             let name = folder(1 + i % (self.scale.folders - 1));
-            let dir = self.dir(account, &name);
+            let (dir, inbox) = (self.dir(account, &name), self.dir(account, &folder(0)));
             let mut imap = self.imap(account);
-            let before = imap.count(&name);
+            let (before, others) = (imap.count(&name), imap.count(&folder(0)));
             let file = format!("{i}.local");
             fs::write(dir.join("tmp").join(&file), &plain(&mint, i).body).unwrap();
             let start = Instant::now();
@@ -217,11 +218,20 @@ impl World {
             fs::rename(dir.join("new").join(&file), dir.join("cur").join(format!("{file}:2,S")))
                 .unwrap();
             took[1].push(until(start, || status(&mut imap, &name, "UNSEEN") < unseen));
+            let seen = Path::new("cur").join(format!("{file}:2,S"));
             let start = Instant::now();
-            fs::remove_file(dir.join("cur").join(format!("{file}:2,S"))).unwrap();
-            took[2].push(until(start, || imap.count(&name) == before));
+            fs::rename(dir.join(&seen), inbox.join(&seen)).unwrap();
+            took[2].push(until(start, || {
+                imap.count(&folder(0)) == others + 1 && imap.count(&name) == before
+            }));
+            // the file has the name that the program gave it meanwhile
+            let moved = names(&inbox).into_iter().find(|n| n.starts_with(&format!("{i}.local")));
+            let moved = inbox.join("cur").join(moved.expect("the file that was moved"));
+            let start = Instant::now();
+            fs::remove_file(moved).unwrap();
+            took[3].push(until(start, || imap.count(&folder(0)) == others));
         }
-        for (kind, took) in ["arrival", "flag", "deletion"].iter().zip(took) {
+        for (kind, took) in kinds.iter().zip(took) {
             say(&format!("local {kind}, until the server has it"), took);
         }
     }

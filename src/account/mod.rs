@@ -84,6 +84,41 @@ pub struct PassReport {
     pub news_in: BTreeSet<FolderName>,
 }
 
+/// A pass that failed. What it had done until then is done all the same: new mail is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Why it failed.
+    pub error: Error,
+    /// What it had done.
+    pub report: Box<PassReport>,
+}
+
+impl From<Error> for Failed {
+    /// It failed before it did anything.
+    fn from(error: Error) -> Self {
+        Self { error, report: Box::default() }
+    }
+}
+
+impl PassReport {
+    /// It ended with this error.
+    pub(crate) fn failed(self, error: Error) -> Failed {
+        Failed { error, report: Box::new(self) }
+    }
+
+    /// Counts what came before, too.
+    pub(crate) fn after(&mut self, earlier: Self) {
+        self.new += earlier.new;
+        self.new_in.extend(earlier.new_in);
+        self.sent += earlier.sent;
+        self.flags += earlier.flags;
+        self.moved += earlier.moved;
+        self.deleted += earlier.deleted;
+        self.kept += earlier.kept;
+        self.news_in.extend(earlier.news_in);
+    }
+}
+
 impl fmt::Display for PassReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::pass::{FolderState, SharedLedger};
 use super::start::{log_in, on_ledger, open};
-use super::{PassOptions, PassReport};
+use super::{Failed, PassOptions, PassReport};
 use crate::config::{Account, Config};
 use crate::error::{Kind, Result};
 use crate::imap::Session;
@@ -49,7 +49,7 @@ impl Opened {
         account: &Account,
         options: &PassOptions,
         progress: &Progress,
-    ) -> Result<PassReport> {
+    ) -> Result<PassReport, Failed> {
         on_ledger(account, options, progress, &self.ledger, &mut self.kept).await
     }
 
@@ -59,19 +59,27 @@ impl Opened {
         account: &Account,
         options: &PassOptions,
         progress: &Progress,
-    ) -> Result<PassReport> {
+    ) -> Result<PassReport, Failed> {
         self.kept.stays = true;
         let reused = self.kept.prove().await;
         let mut done = on_ledger(account, options, progress, &self.ledger, &mut self.kept).await;
-        if let Err(e) = &done
+        if let Err(first) = &done
             && reused
-            && matches!(e.kind, Kind::Connection | Kind::Protocol)
+            && matches!(first.error.kind, Kind::Connection | Kind::Protocol)
         {
-            tracing::debug!("{}: {e}; once more with a new session", account.name);
+            tracing::debug!("{}: {}; once more with a new session", account.name, first.error);
+            let earlier = (*first.report).clone();
             done = on_ledger(account, options, progress, &self.ledger, &mut self.kept).await;
+            match &mut done {
+                Ok(report) => report.after(earlier),
+                Err(second) => second.report.after(earlier),
+            }
         }
-        self.ledger.with(|l| l.rest())?;
-        done
+        let rested = self.ledger.with(|l| l.rest());
+        match (done, rested) {
+            (Ok(report), Err(e)) => Err(report.failed(e)),
+            (done, _) => done,
+        }
     }
 
     /// Files that are known to be whole though they are young need not be waited for.

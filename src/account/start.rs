@@ -10,7 +10,7 @@ use super::marker::{Claim, Guard, Refused, Standing, compare};
 use super::observe::Prescan;
 use super::opened::{Kept, Opened};
 use super::pass::{FolderState, Namer, Pass, SharedLedger, run};
-use super::{PassOptions, PassReport};
+use super::{Failed, PassOptions, PassReport};
 use crate::config::{Account, Config, Protocol};
 use crate::error::{Error, Kind, Result, Scope};
 use crate::imap::{LoginSpec, Session};
@@ -28,7 +28,7 @@ pub async fn pass(
     config: &Config,
     options: &PassOptions,
     progress: &Progress,
-) -> Result<PassReport> {
+) -> Result<PassReport, Failed> {
     let path = ledger::path_for(&config.state_dir, &account.name);
     if options.dry_run {
         let (scratch, ledger) = Scratch::of(&path, account)?;
@@ -103,7 +103,7 @@ pub(super) async fn on_ledger(
     progress: &Progress,
     ledger: &SharedLedger,
     kept: &mut Kept,
-) -> Result<PassReport> {
+) -> Result<PassReport, Failed> {
     let done = locked(account, options, progress, ledger, kept).await;
     match &done {
         Ok(report) => {
@@ -113,9 +113,9 @@ pub(super) async fn on_ledger(
                 (None, 0) => PassState::Ok,
                 (None, _) => PassState::Held,
             };
-            ended(ledger, state, failed, &report.notes)?;
+            ended(ledger, state, failed, &report.notes).map_err(|e| report.clone().failed(e))?;
         }
-        Err(e) => note(ledger, e),
+        Err(failed) => note(ledger, &failed.error),
     }
     done
 }
@@ -136,7 +136,7 @@ async fn locked(
     progress: &Progress,
     ledger: &SharedLedger,
     kept: &mut Kept,
-) -> Result<PassReport> {
+) -> Result<PassReport, Failed> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let maildir = Maildir::open(&account.maildir, account.layout)?;
     let durability = Arc::new(Durability::open(&account.maildir)?);
@@ -224,13 +224,13 @@ async fn locked(
     finish(p, done, kept).await
 }
 
-async fn finish(mut p: Pass<'_>, done: Result<()>, kept: &mut Kept) -> Result<PassReport> {
+async fn finish(mut p: Pass<'_>, done: Result<()>, kept: &mut Kept) -> Result<PassReport, Failed> {
     match done {
         Ok(()) => {}
         // the session is over, or the account cannot go on
         Err(e) => {
             let e = p.session.dead().cloned().filter(|d| d.kind == e.kind).unwrap_or(e);
-            return Err(e);
+            return Err(p.report.failed(e));
         }
     }
     for ((folder, why), n) in &p.waiting {
@@ -241,11 +241,14 @@ async fn finish(mut p: Pass<'_>, done: Result<()>, kept: &mut Kept) -> Result<Pa
     let failed = p.report.errors.iter().any(|e| e.scope >= Scope::Folder);
     let whole = p.remote_complete && p.local_complete && p.options.folders.is_empty() && !failed;
     if p.first_pass && whole && !p.options.dry_run {
-        p.ledger.with(|l| {
+        let noted = p.ledger.with(|l| {
             let mut meta = l.meta()?;
             meta.created = Some(unix_now());
             l.write(|tx| tx.set_meta(&meta))
-        })?;
+        });
+        if let Err(e) = noted {
+            return Err(p.report.failed(e));
+        }
     }
     let Pass { session, report, folders, .. } = p;
     kept.keep(session, folders.values()).await;

@@ -285,7 +285,9 @@ fn object(account: &Account, report: &Report, invocation: &str) -> Value {
         .collect();
     let pop3 = report.mailbox.as_ref().map(|m| {
         json!({
-            "on_server": m.on_server, "due": m.due, "next_due": m.next_due.map(rfc3339),
+            "on_server": m.listed_at.map(|_| m.on_server),
+            "listed_at": m.listed_at.map(rfc3339),
+            "due": m.due, "next_due": m.next_due.map(rfc3339),
             "frozen": Some(&m.frozen).filter(|f| !f.is_empty()),
             "login_delay": m.login_delay,
         })
@@ -370,7 +372,11 @@ fn now(live: &Live) -> String {
 
 /// What a POP3 server has, and what is deleted there when.
 fn mailbox_line(m: &Mailbox) -> String {
-    let mut line = format!("  on the server: {} messages", m.on_server);
+    let Some(listed_at) = m.listed_at else {
+        return "  on the server: not known, no session came so far yet".into();
+    };
+    let mut line =
+        format!("  on the server: {} messages at {}", m.on_server, local_time(listed_at));
     if m.due > 0 {
         line.push_str(&format!(", {} due for deletion", m.due));
     }
@@ -390,7 +396,7 @@ fn hold_lines(account: &Account, w: &Waiting, invocation: &str) -> Vec<String> {
     let mut out =
         vec![format!("  hold {}: {what}{place}, since {}", hold.id.0, local_time(hold.created))];
     out.push(format!("    {}", cell(&hold.reason)));
-    if !hold.next.is_empty() {
+    if !hold.next.is_empty() && hold.state == HoldState::Open {
         out.push(format!("    {}", cell(&hold.next)));
     }
     let approve = command(account, hold, invocation, "approve");
@@ -402,6 +408,10 @@ fn hold_lines(account: &Account, w: &Waiting, invocation: &str) -> Vec<String> {
         }
         HoldState::Approved => {
             out.push(format!("    approved; the next sync acts on it. {reject} undoes that"));
+        }
+        // nothing is to be done: they are there
+        HoldState::Rejected if hold.kind == HoldKind::Retention => {
+            out.push(format!("    rejected: they stay on the server. {approve} undoes that"));
         }
         HoldState::Rejected => {
             out.push(format!("    rejected; the next sync acts on it. {approve} undoes that"));

@@ -26,13 +26,13 @@ pub(super) async fn by_whoever_can(
     {
         return Ok(report);
     }
-    let report = account::pass(account, config, options, progress).await?;
-    if report.new > 0 && !options.dry_run {
-        let folders = report.new_in.clone();
-        let occasion = Occasion { folders, new: report.new, ..Occasion::default() };
+    let done = account::pass(account, config, options, progress).await;
+    // also of a pass that failed in the end: its mail is here, and the next pass finds it no news
+    let report = done.as_ref().unwrap_or_else(|failed| &failed.report);
+    if let Some(occasion) = Occasion::new_mail(report).filter(|_| !options.dry_run) {
         hooks::run_once(account, config, hooks::Kind::NewMail, &occasion).await;
     }
-    Ok(report)
+    done.map_err(|failed| failed.error)
 }
 
 /// Runs `pass` for each account, prints what came of it, and says how the process should end.

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::account::PassReport;
 use crate::config::{Account, Config};
 use crate::model::FolderName;
 use crate::secret::Credential;
@@ -63,6 +64,12 @@ pub struct Occasion {
 }
 
 impl Occasion {
+    /// What a pass delivered, if it did.
+    pub fn new_mail(report: &PassReport) -> Option<Self> {
+        let folders = report.new_in.clone();
+        (report.new > 0).then(|| Self { folders, new: report.new, ..Self::default() })
+    }
+
     /// Two that are told as one.
     fn and(&mut self, later: Self) {
         self.folders.extend(later.folders);

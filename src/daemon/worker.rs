@@ -18,7 +18,7 @@ use super::hooks::{self, Occasion, Runner};
 use super::protocol::{Reply, State};
 use crate::account::backoff::{self, Backoff, Cause, Then};
 use crate::account::clock::unix_now;
-use crate::account::{self, Opened, PassOptions, PassReport};
+use crate::account::{self, Failed, Opened, PassOptions, PassReport};
 use crate::config::{Account, Config};
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{HoldId, HoldState};
@@ -299,13 +299,18 @@ impl Worker {
             // who asked may have gone
             let _ = reply.send(match &done {
                 Ok(report) => Reply::Pass(report.clone()),
-                Err(e) => Reply::Failed(e.clone()),
+                Err(failed) => Reply::Failed(failed.error.clone()),
             });
         }
         self.board.set(|l| l.passes += 1);
+        // of a pass that failed in the end too: its mail is here, and the next finds it no news
+        let report = done.as_ref().unwrap_or_else(|failed| &failed.report);
+        if let Some(occasion) = Occasion::new_mail(report) {
+            self.hooks.fire(&self.account, hooks::Kind::NewMail, occasion);
+        }
         match done {
             Ok(report) => self.passed(why, report),
-            Err(e) => self.failed(e),
+            Err(failed) => self.failed(failed.error),
         }
         true
     }
@@ -333,14 +338,14 @@ impl Worker {
     }
 
     /// `None`: it was told to stop.
-    async fn pass(&mut self, options: &PassOptions) -> Option<Result<PassReport>> {
+    async fn pass(&mut self, options: &PassOptions) -> Option<Result<PassReport, Failed>> {
         let Self { account, config, board, orders, queue, opened, watcher, .. } = self;
         let progress = board.progress();
         let opened = match opened {
             Some(opened) => opened,
             None => match Opened::open(account, config) {
                 Ok(new) => opened.insert(new),
-                Err(e) => return Some(Err(e)),
+                Err(e) => return Some(Err(e.into())),
             },
         };
         // what happens from now on is told
@@ -364,11 +369,6 @@ impl Worker {
         }
         if report.held > self.held {
             tracing::warn!("{name}: something is held and needs a decision; see `mailkeep status`");
-        }
-        if report.new > 0 {
-            let folders = report.new_in.clone();
-            let occasion = Occasion { folders, new: report.new, ..Occasion::default() };
-            self.hooks.fire(&self.account, hooks::Kind::NewMail, occasion);
         }
         if report.held > self.held {
             let occasion = Occasion { held: report.held, ..Occasion::default() };

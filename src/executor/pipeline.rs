@@ -259,15 +259,20 @@ fn write<J: Delivery>(
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
         let due = !batch.is_empty() && since.elapsed() >= PATIENCE;
-        if due || batch.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
+        if batch.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
             bytes = 0;
             if to.send(std::mem::take(&mut batch)).is_err() {
                 break;
             }
-        } else if batch.len() >= BATCH {
+        } else if due || batch.len() >= BATCH {
             match to.try_send(std::mem::take(&mut batch)) {
                 Ok(()) => bytes = 0,
-                Err(mpsc::TrySendError::Full(back)) => batch = back,
+                Err(mpsc::TrySendError::Full(back)) => {
+                    batch = back;
+                    if due {
+                        since = Instant::now();
+                    }
+                }
                 Err(mpsc::TrySendError::Disconnected(_)) => break,
             }
         }

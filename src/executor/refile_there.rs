@@ -11,7 +11,7 @@ use super::there::{
 use crate::account::pass::Pass;
 use crate::error::{Kind, Result};
 use crate::imap::Expunged;
-use crate::ledger::{Action as Done, IntentKind, Side};
+use crate::ledger::{Action as Done, IntentId, IntentKind, Side};
 use crate::maildir::place_path;
 use crate::model::{FolderId, Row, RowId, State, UidSet};
 use crate::reconcile::{FileId, Trees};
@@ -38,6 +38,39 @@ fn done_with(p: &mut Pass<'_>, row: RowId, file: Option<FileId>) {
     }
 }
 
+/// What one MOVE or COPY is about to be asked of the server.
+struct Group {
+    rows: Vec<Row>,
+    files: BTreeMap<RowId, FileId>,
+    set: UidSet,
+    /// The target, as the server spells it.
+    wire: Vec<u8>,
+    open: Vec<IntentId>,
+}
+
+/// Makes the target, proves the messages, and notes what is going to be asked; nothing where
+/// nothing is left to ask.
+async fn begin(
+    p: &mut Pass<'_>,
+    trees: &Trees,
+    kind: IntentKind,
+    (from, to): (FolderId, FolderId),
+    rows: Vec<(Row, FileId)>,
+) -> Result<Option<Group>> {
+    ensure_folder(p, to).await?;
+    let files: BTreeMap<RowId, FileId> = rows.iter().map(|(r, f)| (r.id, *f)).collect();
+    let rows = proven(p, from, rows.into_iter().map(|(r, _)| r).collect()).await?;
+    let set: UidSet = rows.iter().filter_map(|r| r.uid).collect();
+    if set.is_empty() {
+        return Ok(None);
+    }
+    let wire = p.folder(to)?.wire()?;
+    let file_of = |row: &Row| files.get(&row.id).and_then(|f| trees.files.get(f));
+    let open: Vec<_> = rows.iter().map(|r| (Some(r), to, file_of(r))).collect();
+    let open = intents(p, kind, &open)?;
+    Ok(Some(Group { rows, files, set, wire, open }))
+}
+
 async fn move_group(
     p: &mut Pass<'_>,
     trees: &Trees,
@@ -45,17 +78,10 @@ async fn move_group(
     to: FolderId,
     rows: Vec<(Row, FileId)>,
 ) -> Result<()> {
-    ensure_folder(p, to).await?;
-    let files: BTreeMap<RowId, FileId> = rows.iter().map(|(r, f)| (r.id, *f)).collect();
-    let rows = proven(p, from, rows.into_iter().map(|(r, _)| r).collect()).await?;
-    let set: UidSet = rows.iter().filter_map(|r| r.uid).collect();
-    if set.is_empty() {
+    let Some(group) = begin(p, trees, IntentKind::Move, (from, to), rows).await? else {
         return Ok(());
-    }
-    let wire = p.folder(to)?.wire()?;
-    let file_of = |row: &Row| files.get(&row.id).and_then(|f| trees.files.get(f));
-    let open: Vec<_> = rows.iter().map(|r| (Some(r), to, file_of(r))).collect();
-    let open = intents(p, IntentKind::Move, &open)?;
+    };
+    let Group { rows, files, set, wire, open } = group;
     let moved = match p.session.move_messages(&set, &wire).await {
         Err(e) if e.kind == Kind::Refused => {
             settle_intents(p, &open)?;
@@ -163,17 +189,10 @@ async fn copy_group(
     to: FolderId,
     rows: Vec<(Row, FileId)>,
 ) -> Result<()> {
-    ensure_folder(p, to).await?;
-    let files: BTreeMap<RowId, FileId> = rows.iter().map(|(r, f)| (r.id, *f)).collect();
-    let rows = proven(p, from, rows.into_iter().map(|(r, _)| r).collect()).await?;
-    let set: UidSet = rows.iter().filter_map(|r| r.uid).collect();
-    if set.is_empty() {
+    let Some(group) = begin(p, trees, IntentKind::Copy, (from, to), rows).await? else {
         return Ok(());
-    }
-    let wire = p.folder(to)?.wire()?;
-    let file_of = |row: &Row| files.get(&row.id).and_then(|f| trees.files.get(f));
-    let open: Vec<_> = rows.iter().map(|r| (Some(r), to, file_of(r))).collect();
-    let open = intents(p, IntentKind::Copy, &open)?;
+    };
+    let Group { rows, files, set, wire, open } = group;
     let copied = match p.session.copy(&set, &wire).await {
         Err(e) if e.kind == Kind::Refused => {
             settle_intents(p, &open)?;

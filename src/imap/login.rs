@@ -11,8 +11,9 @@ use super::reply::{Reply, Status, Word, parse};
 use super::wire::{Connection, Tag};
 use crate::error::{Error, Kind, Result};
 use crate::net::{self, Endpoint, Security, Timeouts};
+use crate::sasl::words::{Words, encode};
 use crate::sasl::{Exchange, LoginSpec, Mechanism, Offer, choose, says_later};
-use crate::secret::{Secret, nonce, printable};
+use crate::secret::{nonce, printable};
 
 /// Connects and logs in. Returns the connection, and the capabilities after the login as the
 /// server spells them.
@@ -37,20 +38,14 @@ pub async fn open_over(
         endpoint,
         login,
         timeouts,
-        sent: Vec::new(),
+        words: Words::new(endpoint, login),
     };
     opening.connection.set_limits(LIMITS);
     // Each step waits for silence only; a server that drips on forever ends here.
     let whole = timeouts.greeting + timeouts.connect + timeouts.silence * 3;
     let capabilities = match timeout(whole, opening.run()).await {
         Ok(done) => done?,
-        Err(_) => {
-            return Err(Error::account(
-                Kind::Connection,
-                format!("{endpoint} did not finish the login within {} s", whole.as_secs()),
-            )
-            .next("it is tried again by itself; if it goes on, ask the server's operator"));
-        }
+        Err(_) => return Err(opening.words.slow(whole)),
     };
     let mut connection = opening.connection;
     connection.set_masked(false);
@@ -68,8 +63,7 @@ struct Opening<'a> {
     endpoint: &'a Endpoint,
     login: &'a LoginSpec,
     timeouts: &'a Timeouts,
-    /// What was sent that has the secret in it, as it was sent: never to be shown if echoed.
-    sent: Vec<Secret>,
+    words: Words<'a>,
 }
 
 /// What came in answer to a command, up to where we have to act.
@@ -125,14 +119,7 @@ impl Opening<'_> {
         let hint = "check `port` and `tls`: implicit TLS is usually on 993, STARTTLS on 143";
         let frame = match timeout(self.timeouts.greeting, self.connection.frame()).await {
             Ok(frame) => frame.map_err(|e| Error { next: hint.to_owned(), ..e })?,
-            Err(_) => {
-                let waited = self.timeouts.greeting.as_secs();
-                return Err(Error::account(
-                    Kind::Connection,
-                    format!("{} did not greet within {waited} s", self.endpoint),
-                )
-                .next(hint));
-            }
+            Err(_) => return Err(self.words.silent(self.timeouts.greeting, hint)),
         };
         let said = printable(frame);
         match parse(frame) {
@@ -143,7 +130,7 @@ impl Opening<'_> {
                     Ok(s)
                 }
                 Word::Bye => Err(self.turned_away(&s.said())),
-                Word::No | Word::Bad => Err(self.confused(&said)),
+                Word::No | Word::Bad => Err(self.words.confused(&said)),
             },
             _ => Err(Error::account(
                 Kind::Protocol,
@@ -170,7 +157,7 @@ impl Opening<'_> {
                     s.said()
                 )));
             }
-            None => return Err(self.confused("+")),
+            None => return Err(self.words.confused("+")),
         }
         self.connection.start_tls(self.endpoint, self.timeouts.connect).await
     }
@@ -180,8 +167,8 @@ impl Opening<'_> {
         let heard = self.hear(tag).await?;
         match (heard.status, heard.capabilities) {
             (Some(Status { word: Word::Ok, .. }), Some(atoms)) => Ok(atoms),
-            (Some(s), _) => Err(self.confused(&s.said())),
-            (None, _) => Err(self.confused("+")),
+            (Some(s), _) => Err(self.words.confused(&s.said())),
+            (None, _) => Err(self.words.confused("+")),
         }
     }
 
@@ -190,21 +177,14 @@ impl Opening<'_> {
         let has = |name: &str| capabilities.iter().any(|c| c.eq_ignore_ascii_case(name));
         // RFC 7888: LITERAL- is for 4096 bytes at most.
         let at_once = |n: usize| has("LITERAL+") || (has("LITERAL-") && n <= 4096);
-        let (user, secret) = (self.login.user.as_bytes(), self.login.secret.expose());
-        if [user, secret].iter().any(|s| s.iter().any(|b| matches!(b, 0 | b'\r' | b'\n'))) {
-            return Err(Error::account(
-                Kind::Config,
-                "the user or the password contains a NUL or a line end, which no server takes",
-            )
-            .next("check what the password command or file gives"));
-        }
+        let (user, secret) = self.words.in_a_line()?;
         let tag = self.connection.start_command(b"LOGIN");
         for argument in [user, secret] {
             self.connection.queue_raw(b" ");
             if argument.is_ascii() {
                 let quoted = quoted(argument);
                 self.connection.queue_raw(&quoted);
-                self.sent.push(Secret::new(quoted.as_slice()));
+                self.words.sends(&quoted);
                 continue;
             }
             let plus = if at_once(argument.len()) { "+" } else { "" };
@@ -222,7 +202,7 @@ impl Opening<'_> {
         match heard.status {
             Some(s) if s.word == Word::Ok => Ok(s.capabilities().or(heard.capabilities)),
             Some(s) => Err(self.refused(&s, None)),
-            None => Err(self.confused("+")),
+            None => Err(self.words.confused("+")),
         }
     }
 
@@ -241,7 +221,7 @@ impl Opening<'_> {
         let at_once = capabilities.iter().any(|c| c.eq_ignore_ascii_case("SASL-IR"));
         if let Some(message) = at_once.then(|| exchange.initial()).flatten() {
             let encoded = encode(&message);
-            self.sent.push(Secret::new(encoded.as_slice()));
+            self.words.sends(&encoded);
             command.reserve_exact(encoded.len() + 1);
             command.push(b' ');
             command.extend_from_slice(if encoded.is_empty() { b"=" } else { &encoded });
@@ -260,16 +240,16 @@ impl Opening<'_> {
                             // LOGIN's prompts mean nothing, whatever they are.
                             Err(_) if mechanism == Mechanism::Login => Vec::new(),
                             Err(_) => {
-                                return Err(
-                                    self.confused(&String::from_utf8_lossy(&heard.challenge))
-                                );
+                                return Err(self
+                                    .words
+                                    .confused(&String::from_utf8_lossy(&heard.challenge)));
                             }
                         };
-                        exchange.respond(&challenge).map_err(|e| self.scrubbed(e))?
+                        exchange.respond(&challenge).map_err(|e| self.words.scrubbed(e))?
                     }
                 };
                 let encoded = encode(&message);
-                self.sent.push(Secret::new(encoded.as_slice()));
+                self.words.sends(&encoded);
                 self.connection.queue_raw(&encoded);
                 self.connection.queue_raw(b"\r\n");
                 continue;
@@ -277,7 +257,7 @@ impl Opening<'_> {
             if status.word != Word::Ok {
                 return Err(self.refused(&status, exchange.refusal()));
             }
-            exchange.accept().map_err(|e| self.scrubbed(e))?;
+            exchange.accept().map_err(|e| self.words.scrubbed(e))?;
             return Ok(status.capabilities().or(heard.capabilities));
         }
     }
@@ -309,7 +289,7 @@ impl Opening<'_> {
                                 capabilities,
                             });
                         }
-                        Some(_) => return Err(self.confused(&status.said())),
+                        Some(_) => return Err(self.words.confused(&status.said())),
                         None if status.word == Word::Bye => bye = Some(status.said()),
                         None => {}
                     }
@@ -317,17 +297,17 @@ impl Opening<'_> {
                 Reply::Other => {}
                 Reply::Garbage => {
                     let said = String::from_utf8_lossy(frame).into_owned();
-                    return Err(self.confused(&said));
+                    return Err(self.words.confused(&said));
                 }
             }
         }
-        Err(self.confused("more and more responses"))
+        Err(self.words.confused("more and more responses"))
     }
 
     /// Alerts must be shown to the user (RFC 9051 §7.1), also when all went well.
     fn surface(&self, status: &Status) {
         if status.code == "ALERT" {
-            let text = self.clean(&status.text);
+            let text = self.words.clean(&status.text);
             tracing::warn!(server = %self.endpoint, "the server says: {text}");
         }
     }
@@ -339,62 +319,30 @@ impl Opening<'_> {
         if let Some(oauth) = oauth {
             said = format!("{said} {oauth}");
         }
-        let said = self.clean(&said);
+        let said = self.words.clean(&said);
         if is_passing(status) {
-            return Error::account(
-                Kind::Connection,
-                format!("{} cannot log in {} now: {said}", self.endpoint, self.login.user),
-            )
-            .by_server()
-            .next("it is tried again by itself");
+            return self.words.not_now(&said).by_server();
         }
-        let e = Error::account(
-            Kind::Credentials,
-            format!("{} refused the login of {}: {said}", self.endpoint, self.login.user),
-        );
-        e.next(match (status.code.as_str(), self.login.token) {
-            ("PRIVACYREQUIRED", _) => "the server wants TLS: set tls = \"implicit\" or \"starttls\"",
-            ("EXPIRED", _) => "the password has expired: set a new one with the provider",
-            ("CONTACTADMIN", _) => "the provider's support has to unlock the account",
-            (_, true) => "run token_command by hand, and authorise it again if need be; then `mailkeep sync` or reload",
-            (_, false) => "check `user` and the password (many providers want an app password); then `mailkeep sync` or reload",
-        })
+        let e = self.words.refused(&said, "");
+        match status.code.as_str() {
+            "PRIVACYREQUIRED" => {
+                e.next("the server wants TLS: set tls = \"implicit\" or \"starttls\"")
+            }
+            "EXPIRED" => e.next("the password has expired: set a new one with the provider"),
+            "CONTACTADMIN" => e.next("the provider's support has to unlock the account"),
+            _ => e,
+        }
     }
 
     fn turned_away(&self, text: &str) -> Error {
-        let text = self.clean(text);
+        let text = self.words.clean(text);
         Error::account(Kind::Connection, format!("{} hung up: {text}", self.endpoint))
             .by_server()
             .next("it is tried again by itself; if it goes on, ask the server's operator")
     }
 
-    fn confused(&self, said: &str) -> Error {
-        let said = self.clean(said);
-        Error::account(
-            Kind::Protocol,
-            format!("{} answered out of place while logging in: {said:?}", self.endpoint),
-        )
-        .next("check `host` and `port`; if they are right, report it with a log made by -vv")
-    }
-
     fn tls_error(&self, what: &str) -> Error {
-        Error::account(Kind::Tls, format!("{} {what}", self.endpoint)).next(
-            "try tls = \"implicit\" (port 993); if STARTTLS worked before, someone may be interfering",
-        )
-    }
-
-    fn scrubbed(&self, e: Error) -> Error {
-        Error { what: self.clean(&e.what), ..e }.at(self.endpoint)
-    }
-
-    /// What the server said, fit to be shown. Secrets go first: a token cut short is none that
-    /// could be found any more.
-    fn clean(&self, said: &str) -> String {
-        let mut text = said.to_owned();
-        for sent in &self.sent {
-            text = sent.scrub(&text);
-        }
-        printable(self.login.secret.scrub(&text).as_bytes())
+        self.words.no_tls(what, "STARTTLS", 993)
     }
 }
 
@@ -420,10 +368,6 @@ fn quoted(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     }
     out.push(b'"');
     out
-}
-
-fn encode(message: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(STANDARD.encode(message).into_bytes())
 }
 
 #[cfg(test)]

@@ -264,7 +264,7 @@ impl Tx<'_> {
             run(c, "DELETE FROM intents", [])?;
             // POP3: what was fetched is found again by pairing, or fetched again
             run(c, "UPDATE uidls SET row = 0 WHERE row NOT IN (SELECT id FROM messages)", [])?;
-            run(c, "UPDATE pop3 SET epoch = epoch + 1", [])?;
+            run(c, "UPDATE pop3 SET epoch = epoch + 1, listed_at = 0", [])?;
             run(
                 c,
                 "UPDATE folders SET uidvalidity = 0, uidnext = 0, modseq = 0, messages = 0, \

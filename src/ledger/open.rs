@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("schema_unmatched.sql"),
     include_str!("schema_pop3.sql"),
+    include_str!("schema_pop3_seen.sql"),
 ];
 
 /// "mkpL", in the file's header: this is a ledger of ours.

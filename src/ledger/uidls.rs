@@ -23,6 +23,11 @@ pub struct Mailbox {
     pub windowed: bool,
     /// Messages that the last session listed.
     pub on_server: u64,
+    /// When that was, in Unix time; `None`: no session of this epoch came so far, and what stands
+    /// here of the server says nothing.
+    pub listed_at: Option<i64>,
+    /// The epoch in which all that was here before has been compared with the server.
+    pub paired: u32,
     /// Messages that retention deletes there, and which were not deleted yet.
     pub due: u64,
     /// When the next one will be due, in Unix time.
@@ -180,9 +185,9 @@ impl Tx<'_> {
             run(
                 c,
                 "INSERT INTO pop3 (one, epoch, windowed, on_server, due, next_due, frozen, \
-                 login_delay) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO UPDATE SET \
-                 epoch = ?1, windowed = ?2, on_server = ?3, due = ?4, next_due = ?5, frozen = ?6, \
-                 login_delay = ?7",
+                 login_delay, listed_at, paired) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+                 ON CONFLICT DO UPDATE SET epoch = ?1, windowed = ?2, on_server = ?3, due = ?4, \
+                 next_due = ?5, frozen = ?6, login_delay = ?7, listed_at = ?8, paired = ?9",
                 params![
                     m.epoch,
                     m.windowed,
@@ -190,7 +195,9 @@ impl Tx<'_> {
                     count_out(m.due)?,
                     m.next_due.unwrap_or(0),
                     m.frozen,
-                    m.login_delay
+                    m.login_delay,
+                    m.listed_at.unwrap_or(0),
+                    m.paired
                 ],
             )?;
             Ok(())
@@ -258,7 +265,8 @@ impl Tx<'_> {
 fn mailbox(c: &Connection) -> Inner<Option<Mailbox>> {
     first(
         c,
-        "SELECT epoch, windowed, on_server, due, next_due, frozen, login_delay FROM pop3",
+        "SELECT epoch, windowed, on_server, due, next_due, frozen, login_delay, listed_at, \
+         paired FROM pop3",
         [],
         |r| {
             Ok(Mailbox {
@@ -269,6 +277,8 @@ fn mailbox(c: &Connection) -> Inner<Option<Mailbox>> {
                 next_due: r.time()?,
                 frozen: r.text()?,
                 login_delay: r.number(Some)?.unwrap_or(0),
+                listed_at: r.time()?,
+                paired: r.number(Some)?.unwrap_or(0),
             })
         },
     )
@@ -409,6 +419,8 @@ mod tests {
             next_due: Some(9),
             frozen: "why".into(),
             login_delay: 60,
+            listed_at: Some(12),
+            paired: 2,
         };
         l.write(|tx| tx.set_mailbox(&m)).unwrap();
         assert_eq!(l.mailbox().unwrap(), m);
@@ -416,6 +428,7 @@ mod tests {
         l.write(|tx| tx.set_mailbox(&m)).unwrap();
         assert_eq!(l.mailbox().unwrap(), m);
         l.write(|tx| tx.distrust()).unwrap();
-        assert_eq!(l.mailbox().unwrap().epoch, 4);
+        let after = l.mailbox().unwrap();
+        assert_eq!((after.epoch, after.listed_at, after.paired), (4, None, 2));
     }
 }

@@ -1,17 +1,20 @@
 //! What was here before a session: what a crash left half delivered, and, in a first session, the
 //! messages of another server, another program or a lost ledger.
 
-use std::collections::BTreeSet;
-use std::io::Read as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::deliver::{Before, delivered, place_of};
 use super::local;
 use super::pass::Pass;
-use crate::error::{Error, Kind, Result, Scope};
-use crate::ledger::{Ledger, path_for};
+use super::recognise::{self, Known, Settled, Stray};
+use super::traces;
+use crate::error::{Kind, Result};
+use crate::ledger::{Action, JournalEntry, Ledger, Side, path_for};
 use crate::maildir::{self, marker};
-use crate::model::{BaseName, ContentHash, FolderName, Identity, UidlRow};
+use crate::model::{
+    BaseName, Flags, FolderId, FolderName, Identity, Place, Row, RowId, State, UidlId, UidlRow,
+};
 
 /// Goes on with what a crash left between `tmp` and its place: found in any folder, or still in
 /// `tmp`; what is nowhere is forgotten, and so fetched again.
@@ -72,9 +75,8 @@ pub fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
         }
     }
     // what was not staged is fetched again; another account may be at work in the same folder
-    let alone = marker::read(&p.account.maildir)?
-        .is_none_or(|m| m.lines.keys().all(|name| *name == p.account.name));
-    if alone && p.folders.values().any(|s| s.rec.name == p.pop3.folder && s.names.is_some()) {
+    if is_alone(p)? && p.folders.values().any(|s| s.rec.name == p.pop3.folder && s.names.is_some())
+    {
         p.maildir.clear_tmp(&p.pop3.folder)?;
     }
     Ok(())
@@ -82,8 +84,14 @@ pub fn recover(p: &mut Pass<'_>, extras: &mut Vec<local::Extra>) -> Result<()> {
 
 /// What the file is, if it has the bytes that were staged.
 fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
+    let found = identity_of(path)?;
+    Ok(found.filter(|found| found.content.is_some() && found.content == uidl.content))
+}
+
+/// What a message is recognised by; `None` if its file went away meanwhile.
+fn identity_of(path: &Path) -> Result<Option<Identity>> {
     match maildir::identify(path) {
-        Ok(found) if Some(found.digest.content) == uidl.content => Ok(Some(Identity {
+        Ok(found) => Ok(Some(Identity {
             content: Some(found.digest.content),
             reader: Some(found.digest.reader),
             fingerprint: found.digest.fingerprint,
@@ -91,7 +99,6 @@ fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
             internal_date: found.mtime,
             server_id: None,
         })),
-        Ok(_) => Ok(None),
         Err(e) if e.kind == Kind::Raced => Ok(None),
         Err(e) => Err(e),
     }
@@ -102,10 +109,7 @@ fn is_whole(path: &Path, uidl: &UidlRow) -> Result<Option<Identity>> {
 pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>> {
     let mut out = Vec::new();
     for row in local::earlier(p)? {
-        let at = row.place.as_ref().and_then(|place| {
-            p.folders.get(&row.folder).map(|s| (row.folder, s.dir.clone(), place.clone()))
-        });
-        out.push(Before { identity: row.identity.clone(), row: Some(row), at });
+        out.push(of_row(p, row, None));
     }
     let Some(others) = others(p)? else { return Ok(out) };
     for (folder, place) in extras {
@@ -115,23 +119,25 @@ pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>
         {
             continue;
         }
-        let found = match maildir::identify(&maildir::place_path(&spot.dir, &place)) {
-            Ok(found) => found,
-            Err(e) if e.kind == Kind::Raced => continue,
+        let identity = match identity_of(&maildir::place_path(&spot.dir, &place)) {
+            Ok(Some(identity)) => identity,
+            Ok(None) => continue,
             Err(e) => {
                 p.note(e);
                 continue;
             }
         };
-        let identity = Identity {
-            content: Some(found.digest.content),
-            reader: Some(found.digest.reader),
-            fingerprint: found.digest.fingerprint,
-            wire_size: found.digest.wire_size,
-            internal_date: found.mtime,
-            server_id: None,
-        };
-        out.push(Before { row: None, at: Some((folder, spot.dir.clone(), place)), identity });
+        // it was put back: a restored Maildir has what was removed since
+        let removed = |b: &Before| b.at.is_none() && b.identity.content == identity.content;
+        if let Some(i) = out.iter().position(removed) {
+            out.swap_remove(i);
+        }
+        out.push(Before {
+            row: None,
+            uidl: None,
+            at: Some((folder, spot.dir.clone(), place)),
+            identity,
+        });
     }
     Ok(out)
 }
@@ -152,6 +158,107 @@ pub fn unclaimed(p: &Pass<'_>, strays: Vec<Before>) -> Result<Vec<Before>> {
         }
         Ok(out)
     })
+}
+
+/// Files that came from a server once, and that this one does not have: kept. Among several accounts
+/// nobody can say whose they are.
+pub fn keep(p: &mut Pass<'_>, strays: &[Before]) -> Result<()> {
+    if !is_alone(p)? {
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for before in unclaimed(p, strays.to_vec())? {
+        let (None, Some((folder, _, place))) = (before.row, before.at) else { continue };
+        if place.file.base.is_ours() {
+            rows.push(kept(folder, place, before.identity));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let names: BTreeMap<FolderId, FolderName> =
+        p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect();
+    let now = p.now;
+    p.write(|tx| {
+        for row in &rows {
+            tx.insert_row(row)?;
+            let mut e = JournalEntry::new(now, Action::Keep, Side::Here, "it stays here only");
+            if let Some(name) = names.get(&row.folder) {
+                e = e.in_folder(row.folder, name);
+            }
+            e.message_id = row.identity.fingerprint.message_id.to_string();
+            e.base = row.place.as_ref().map(|place| place.file.base.clone());
+            tx.journal(&e)?;
+        }
+        Ok(())
+    })?;
+    p.report.kept += rows.len() as u64;
+    Ok(())
+}
+
+fn kept(folder: FolderId, place: Place, identity: Identity) -> Row {
+    Row {
+        id: RowId(0),
+        folder,
+        state: State::Kept,
+        uid: None,
+        gone: None,
+        agreed: Flags::default(),
+        remote: Flags::default(),
+        local: local::flags_of(&place),
+        place: Some(place),
+        identity,
+        exact: true,
+        copy_of: None,
+        keeps: false,
+    }
+}
+
+/// Whether no other account has this maildir too.
+fn is_alone(p: &Pass<'_>) -> Result<bool> {
+    let marker = marker::read(&p.account.maildir)?;
+    Ok(marker.is_none_or(|m| m.lines.keys().all(|name| *name == p.account.name)))
+}
+
+/// Messages of this server whose UIDLs are not listed any more while all that are listed are new: a
+/// server that a mailbox moved to may count its bytes otherwise, or have put lines into headers.
+pub fn lost(p: &Pass<'_>, known: &Known, settled: &Settled) -> Result<Vec<Before>> {
+    let matched = settled.known.values().chain(settled.renamed.values()).copied().collect();
+    let ids: BTreeMap<RowId, UidlId> =
+        recognise::lost(known, &matched).filter_map(|r| Some((r.row?, r.id))).collect();
+    let rows: Vec<RowId> = ids.keys().copied().collect();
+    let rows = p.ledger.with(|l| l.rows_by_ids(&rows))?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let uidl = ids.get(&row.id).copied();
+            of_row(p, row, uidl)
+        })
+        .collect())
+}
+
+fn of_row(p: &Pass<'_>, row: Row, uidl: Option<UidlId>) -> Before {
+    let at = row.place.as_ref().and_then(|place| {
+        p.folders.get(&row.folder).map(|s| (row.folder, s.dir.clone(), place.clone()))
+    });
+    Before { identity: row.identity.clone(), row: Some(row), uidl, at }
+}
+
+/// A line end more or less at a message's end: POP3 has no text without one.
+const LINE_END: u64 = 2;
+
+impl Before {
+    /// What the listing is compared with. Of a file of another program nobody knows how much of it
+    /// was added; of ours, and of what a server told once, the size is known.
+    pub fn stray(&self) -> Stray {
+        let size = self.identity.wire_size;
+        let ours = self.at.as_ref().is_none_or(|(.., place)| place.file.base.is_ours());
+        let added = if self.row.is_some() || ours { LINE_END } else { traces::MOST };
+        Stray {
+            fingerprint: self.identity.fingerprint.clone(),
+            sizes: size.saturating_sub(added).max(1)..=size + LINE_END,
+        }
+    }
 }
 
 /// Files of the other accounts of this Maildir.
@@ -179,41 +286,4 @@ fn others(p: &Pass<'_>) -> Result<Option<Others>> {
         }
     }
     Ok(Some(out))
-}
-
-/// A hash of a file's bytes behind its header, CRLF as LF: what programs that add header lines
-/// leave alone.
-pub fn body_of(path: &Path) -> Result<ContentHash> {
-    let (mut file, _) = maildir::open_message(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 64 << 10];
-    let (mut in_header, mut line_empty, mut cr) = (true, true, false);
-    let mut out = Vec::with_capacity(buffer.len() + 1);
-    loop {
-        let n = file.read(&mut buffer).map_err(|e| Error::io(Scope::Message, "read", path, &e))?;
-        out.clear();
-        for b in buffer.get(..n).unwrap_or_default() {
-            if in_header {
-                match b {
-                    b'\n' if line_empty => in_header = false,
-                    b'\n' => line_empty = true,
-                    b'\r' => {}
-                    _ => line_empty = false,
-                }
-                continue;
-            }
-            if std::mem::take(&mut cr) && *b != b'\n' {
-                out.push(b'\r');
-            }
-            if *b == b'\r' {
-                cr = true;
-            } else {
-                out.push(*b);
-            }
-        }
-        hasher.update(&out);
-        if n == 0 {
-            return Ok(ContentHash(*hasher.finalize().as_bytes()));
-        }
-    }
 }

@@ -6,10 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::before::body_of;
 use super::pass::Pass;
 use super::protocol::Number;
-use super::{MessageSink, recognise::Listed};
+use super::{MessageSink, recognise::Listed, traces};
 use crate::account::SharedLedger;
 use crate::error::{Error, Result};
 use crate::executor::pipeline::{Delivery, Landed, make_durable};
@@ -17,8 +16,8 @@ use crate::ledger::{Action, JournalEntry, Side, Tx};
 use crate::maildir::{self, Durability};
 use crate::model::identity::Digest;
 use crate::model::{
-    BaseName, FileName, Flags, FolderId, FolderName, Identity, Place, Row, RowId, State, Subdir,
-    UidlId, UidlRow, UidlState,
+    BaseName, ContentHash, FileName, Flags, FolderId, FolderName, Gone, Identity, Place, Row,
+    RowId, State, Subdir, UidlId, UidlRow, UidlState,
 };
 use crate::progress::Progress;
 
@@ -61,6 +60,8 @@ impl Delivery for Job {
 pub struct Before {
     /// Its row, if it has one.
     pub row: Option<Row>,
+    /// Its UIDL in this epoch, if it has one.
+    pub uidl: Option<UidlId>,
     /// Where its file is; `None`: it was deleted here.
     pub at: Option<(FolderId, PathBuf, Place)>,
     /// What it is recognised by.
@@ -92,6 +93,8 @@ pub struct Committer {
     pub nothing_known: bool,
     /// What was here before, in a first session; each is taken once.
     pub before: Vec<Before>,
+    /// Something is kept here, which the server may have again.
+    pub kept: bool,
     /// What became of it.
     pub done: Arc<Mutex<Done>>,
 }
@@ -199,8 +202,13 @@ impl Committer {
             self.take(listed.number, row.id);
             return Ok(true);
         }
-        let Some(i) = self.find_before(landed)? else { return Ok(false) };
-        let before = self.before.swap_remove(i);
+        let found = self.find_before(landed)?.map(|i| self.before.swap_remove(i));
+        let Some(before) = (match found {
+            None if self.kept => self.find_kept(&content)?,
+            found => found,
+        }) else {
+            return Ok(false);
+        };
         let (epoch, target) = (self.epoch, &landed.job.target);
         let id = self
             .ledger
@@ -216,28 +224,59 @@ impl Committer {
         }
     }
 
-    /// The message that was here before and has these bytes; or these but for the header, to which
-    /// other programs add lines, and the Message-ID and Date.
+    /// What was kept without a UIDL: a server that shows a part only did not show it when the ledger
+    /// was lost.
+    fn find_kept(&self, content: &ContentHash) -> Result<Option<Before>> {
+        self.ledger.with(|l| {
+            for row in l.by_content(content)? {
+                let open = row.uid.is_none()
+                    && (row.state == State::Kept || row.gone == Some(Gone::Epoch))
+                    && l.uidl_of_row(row.id)?.is_none_or(|u| u.epoch != self.epoch);
+                if open {
+                    let identity = row.identity.clone();
+                    // its bytes were compared: nobody looks for the file any more
+                    let at = row.place.clone().map(|place| (row.folder, PathBuf::new(), place));
+                    return Ok(Some(Before { row: Some(row), uidl: None, at, identity }));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// The message that was here before and has these bytes; or these with lines of another program
+    /// before them; or these but for the header, and the same Message-ID and Date.
     fn find_before(&self, landed: &Landed<Job>) -> Result<Option<usize>> {
         let digest = &landed.staged.digest;
-        let exact = self.before.iter().position(|b| b.identity.content == Some(digest.content));
-        if exact.is_some() || !digest.fingerprint.is_complete() {
+        let free = |b: &Before| {
+            b.uidl.is_none_or(|id| self.done.lock().is_ok_and(|d| !d.taken.contains(&id)))
+        };
+        let same = |b: &Before| b.identity.content == Some(digest.content) && free(b);
+        let exact = self.before.iter().position(same);
+        if exact.is_some() {
             return Ok(exact);
         }
+        let message = landed.staged.path(&landed.job.target.dir);
         let mut body = None;
         for (i, b) in self.before.iter().enumerate() {
-            if b.identity.fingerprint != digest.fingerprint {
+            let Some((.., dir, place)) = &b.at else { continue };
+            if b.identity.fingerprint != digest.fingerprint || !free(b) {
                 continue;
             }
-            let Some((.., dir, place)) = &b.at else { continue };
-            let mine = match &body {
-                Some(hash) => *hash,
-                None => body_of(&landed.staged.path(&landed.job.target.dir))?,
+            let file = maildir::place_path(dir, place);
+            let found = if !digest.fingerprint.message_id.is_empty() {
+                let mine = match body {
+                    Some(hash) => hash,
+                    None => *body.insert(traces::body_of(&message)?),
+                };
+                traces::body_of(&file).map(|theirs| theirs == mine)
+            } else if b.identity.wire_size.abs_diff(digest.wire_size) < traces::MOST {
+                traces::ends_with(&file, &message)
+            } else {
+                Ok(false)
             };
-            body = Some(mine);
-            match body_of(&maildir::place_path(dir, place)) {
-                Ok(theirs) if theirs == mine => return Ok(Some(i)),
-                Ok(_) => {}
+            match found {
+                Ok(true) => return Ok(Some(i)),
+                Ok(false) => {}
                 Err(e) if e.kind == crate::Kind::Raced => {}
                 Err(e) => return Err(e),
             }

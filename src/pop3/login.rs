@@ -14,8 +14,9 @@ use super::protocol::{Answer, Capabilities, Code, Event, Expected};
 use super::wire::Wire;
 use crate::error::{Error, Kind, Result};
 use crate::net::{Endpoint, Security, Stream, Timeouts};
+use crate::sasl::words::{Words, encode};
 use crate::sasl::{Exchange, LoginSpec, Mechanism, Offer, choose, says_later};
-use crate::secret::{Secret, nonce, printable};
+use crate::secret::{nonce, printable};
 
 /// A connection that is logged in.
 pub(super) struct Opened {
@@ -37,19 +38,13 @@ pub(super) async fn open(
         endpoint,
         login,
         timeouts,
-        sent: Vec::new(),
+        words: Words::new(endpoint, login),
     };
     // Each step waits for silence only; a server that drips on forever ends here.
     let whole = timeouts.greeting + timeouts.connect + timeouts.silence * 3;
     let (greeting, caps) = match timeout(whole, opening.run()).await {
         Ok(done) => done?,
-        Err(_) => {
-            return Err(Error::account(
-                Kind::Connection,
-                format!("{endpoint} did not finish the login within {} s", whole.as_secs()),
-            )
-            .next("it is tried again by itself; if it goes on, ask the server's operator"));
-        }
+        Err(_) => return Err(opening.words.slow(whole)),
     };
     Ok(Opened { wire: opening.wire, caps, greeting })
 }
@@ -59,8 +54,7 @@ struct Opening<'a> {
     endpoint: &'a Endpoint,
     login: &'a LoginSpec,
     timeouts: &'a Timeouts,
-    /// What was sent that has the secret in it, as it was sent: never to be shown if echoed.
-    sent: Vec<Secret>,
+    words: Words<'a>,
 }
 
 /// The longest AUTH command that may carry the first message (RFC 5034 section 4: 255 bytes with
@@ -96,20 +90,13 @@ impl Opening<'_> {
         self.wire.expect(Expected::Answer);
         let answer = match timeout(self.timeouts.greeting, self.wire.event()).await {
             Ok(Ok(Event::Answer(answer))) => answer,
-            Ok(Ok(_)) => return Err(self.confused("something else than a greeting")),
+            Ok(Ok(_)) => return Err(self.words.confused("something else than a greeting")),
             Ok(Err(e)) if e.kind == Kind::Protocol => {
                 let what = format!("{} does not speak POP3: {}", self.endpoint, e.what);
                 return Err(Error { what, ..e }.next("check `host`, `port` and `protocol`"));
             }
             Ok(Err(e)) => return Err(e.next(hint)),
-            Err(_) => {
-                let waited = self.timeouts.greeting.as_secs();
-                return Err(Error::account(
-                    Kind::Connection,
-                    format!("{} did not greet within {waited} s", self.endpoint),
-                )
-                .next(hint));
-            }
+            Err(_) => return Err(self.words.silent(self.timeouts.greeting, hint)),
         };
         if !answer.ok {
             let text = printable(&answer.text);
@@ -124,7 +111,7 @@ impl Opening<'_> {
             Event::Capabilities(caps) => Ok(caps),
             // RFC 1939 has no CAPA.
             Event::Answer(_) => Ok(Capabilities::default()),
-            _ => Err(self.confused("something else than capabilities")),
+            _ => Err(self.words.confused("something else than capabilities")),
         }
     }
 
@@ -141,20 +128,13 @@ impl Opening<'_> {
                 "refused STLS ({}); no credentials were sent",
                 printable(&answer.text)
             ))),
-            _ => Err(self.confused("something else than an answer to STLS")),
+            _ => Err(self.words.confused("something else than an answer to STLS")),
         }
     }
 
     /// USER and PASS (RFC 1939 section 7). The answer that counts.
     async fn user_and_pass(&mut self) -> Result<Answer> {
-        let (user, secret) = (self.login.user.as_bytes(), self.login.secret.expose());
-        if [user, secret].iter().any(|s| s.iter().any(|b| matches!(b, 0 | b'\r' | b'\n'))) {
-            return Err(Error::account(
-                Kind::Config,
-                "the user or the password contains a NUL or a line end, which no server takes",
-            )
-            .next("check what the password command or file gives"));
-        }
+        let (user, secret) = self.words.in_a_line()?;
         for (verb, argument) in [(&b"USER "[..], user), (b"PASS ", secret)] {
             // Exactly as large as needed: growing would leave unwiped copies behind.
             let mut command = Zeroizing::new(Vec::with_capacity(verb.len() + argument.len()));
@@ -166,7 +146,7 @@ impl Opening<'_> {
                 _ => break,
             }
         }
-        Err(self.confused("something else than an answer to USER and PASS"))
+        Err(self.words.confused("something else than an answer to USER and PASS"))
     }
 
     /// AUTH (RFC 5034). The answer, and what an OAuth server said of its refusal.
@@ -183,7 +163,7 @@ impl Opening<'_> {
         let mut command = Zeroizing::new(Vec::with_capacity(LONGEST_AUTH));
         command.extend_from_slice(verb.as_bytes());
         if let Some(encoded) = &early {
-            self.sent.push(Secret::new(encoded.as_slice()));
+            self.words.sends(encoded);
             if command.len() + 1 + encoded.len() <= LONGEST_AUTH {
                 command.push(b' ');
                 command.extend_from_slice(encoded);
@@ -199,11 +179,11 @@ impl Opening<'_> {
                 Event::Challenge(challenge) => challenge,
                 Event::Answer(answer) => {
                     if answer.ok {
-                        exchange.accept().map_err(|e| self.scrubbed(e))?;
+                        exchange.accept().map_err(|e| self.words.scrubbed(e))?;
                     }
                     return Ok((answer, exchange.refusal().map(str::to_owned)));
                 }
-                _ => return Err(self.confused("something else than a step of AUTH")),
+                _ => return Err(self.words.confused("something else than a step of AUTH")),
             };
             // The challenge before a client's first message is empty by definition; some servers
             // put a text there.
@@ -218,13 +198,15 @@ impl Opening<'_> {
                         Ok(decoded) => decoded,
                         // LOGIN's prompts mean nothing, whatever they are.
                         Err(_) if mechanism == Mechanism::Login => Vec::new(),
-                        Err(_) => return Err(self.confused(&String::from_utf8_lossy(&challenge))),
+                        Err(_) => {
+                            return Err(self.words.confused(&String::from_utf8_lossy(&challenge)));
+                        }
                     };
-                    exchange.respond(&decoded).map_err(|e| self.scrubbed(e))?
+                    exchange.respond(&decoded).map_err(|e| self.words.scrubbed(e))?
                 }
             };
             let encoded = encode(&message);
-            self.sent.push(Secret::new(encoded.as_slice()));
+            self.words.sends(&encoded);
             self.wire.send_secret(&encoded);
         }
     }
@@ -236,7 +218,7 @@ impl Opening<'_> {
 
     async fn event(&mut self) -> Result<Event> {
         let event = self.wire.event().await;
-        event.map_err(|e| Error { what: self.clean(&e.what), ..e })
+        event.map_err(|e| Error { what: self.words.clean(&e.what), ..e })
     }
 
     /// The server's -ERR to the credentials. It parks the account, unless the server says that
@@ -246,8 +228,9 @@ impl Opening<'_> {
         if let Some(oauth) = oauth {
             said = format!("{said} {oauth}");
         }
-        let said = self.clean(&said);
+        let said = self.words.clean(&said);
         let (server, user) = (self.endpoint, &self.login.user);
+        let not_now = || Error { refusal: Some(reason(answer)), ..self.words.not_now(&said) };
         match answer.code {
             Some(Code::SysPerm) => {
                 let what = format!("{server} cannot log in {user}: {said}");
@@ -258,50 +241,16 @@ impl Opening<'_> {
                 passing(format!("{server} lets {user} log in less often: {said}"), answer)
                     .next("it is tried again by itself; raise `poll_interval` if it goes on")
             }
-            Some(Code::InUse | Code::SysTemp) => {
-                passing(format!("{server} cannot log in {user} now: {said}"), answer)
-            }
-            Some(Code::Other) | None if is_passing(&said) => {
-                passing(format!("{server} cannot log in {user} now: {said}"), answer)
-            }
+            Some(Code::InUse | Code::SysTemp) => not_now(),
+            Some(Code::Other) | None if is_passing(&said) => not_now(),
             Some(Code::Auth | Code::Other) | None => {
-                let what = format!("{server} refused the login of {user}: {said}");
-                Error::account(Kind::Credentials, what).next(if self.login.token {
-                    "run token_command by hand, and authorise it again if need be; then `mailkeep sync` or reload"
-                } else {
-                    "check `user` and the password (many providers want an app password, and POP3 switched on); then `mailkeep sync` or reload"
-                })
+                self.words.refused(&said, ", and POP3 switched on")
             }
         }
-    }
-
-    fn confused(&self, said: &str) -> Error {
-        let said = self.clean(said);
-        Error::account(
-            Kind::Protocol,
-            format!("{} answered out of place while logging in: {said:?}", self.endpoint),
-        )
-        .next("check `host` and `port`; if they are right, report it with a log made by -vv")
     }
 
     fn tls_error(&self, what: &str) -> Error {
-        Error::account(Kind::Tls, format!("{} {what}", self.endpoint)).next(
-            "try tls = \"implicit\" (port 995); if STLS worked before, someone may be interfering",
-        )
-    }
-
-    fn scrubbed(&self, e: Error) -> Error {
-        Error { what: self.clean(&e.what), ..e }.at(self.endpoint)
-    }
-
-    /// What the server said, fit to be shown. Secrets go first: a token cut short is none that
-    /// could be found any more.
-    fn clean(&self, said: &str) -> String {
-        let mut text = said.to_owned();
-        for sent in &self.sent {
-            text = sent.scrub(&text);
-        }
-        printable(self.login.secret.scrub(&text).as_bytes())
+        self.words.no_tls(what, "STLS", 995)
     }
 }
 
@@ -330,8 +279,4 @@ fn is_passing(text: &str) -> bool {
     let locked =
         ["mailbox is locked", "maildrop is locked", "unable to lock", "already locked", "in use"];
     locked.iter().any(|sign| lower.contains(sign)) || says_later(text)
-}
-
-fn encode(message: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(STANDARD.encode(message).into_bytes())
 }

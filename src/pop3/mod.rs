@@ -4,8 +4,11 @@
 //! feeds it, bounded in time and memory), `login`, `client` (one session and its commands).
 
 mod before;
+mod broken;
 pub mod client;
 mod deliver;
+mod describe;
+mod gone;
 mod local;
 mod login;
 pub mod pass;
@@ -13,6 +16,7 @@ pub mod protocol;
 pub mod recognise;
 mod remove;
 pub mod retention;
+mod traces;
 mod transfer;
 mod wire;
 

@@ -5,24 +5,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use super::broken::{self, Broken};
 use super::deliver::{Before, Committer, Done, Job, Sink, Target, adopt, rename};
+use super::gone::vanished;
 use super::protocol::Number;
-use super::recognise::{self, Freeze, Known, Listed, Settled, Stray};
-use super::{Capabilities, Quit, Session, Wanted, before, local, remove};
-use crate::account::{Guard, Namer, PassOptions, PassReport, SharedLedger};
+use super::recognise::{self, Freeze, Known, Listed, Settled};
+use super::{Capabilities, Quit, Session, Wanted, before, describe, local, remove};
+use crate::account::{Failed, Guard, Namer, PassOptions, PassReport, SharedLedger};
 use crate::config::{Account, Pop3};
-use crate::error::{Error, Kind, Result, Scope};
+use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::executor::pipeline::Pipeline;
-use crate::ledger::{Action, FolderRecord, JournalEntry, Mailbox, Side, Tx};
+use crate::ledger::{FolderRecord, Mailbox, Tx};
 use crate::maildir::{self, Durability, Maildir, NamesDigest};
-use crate::model::{
-    Fingerprint, FolderId, FolderName, Gone, Place, State, UidlId, UidlRow, UidlState,
-};
+use crate::model::{Fingerprint, FolderId, FolderName, Place, State, UidlId, UidlRow, UidlState};
 use crate::progress::Progress;
 
-/// Sessions of one pass: one more where a message broke the first, which then comes last.
-const SESSIONS: usize = 2;
+/// Sessions of one pass at most: one more for every time that a message broke one.
+const SESSIONS: usize = 8;
+/// How often a login is tried while the session that broke still has the mailbox locked.
+const LOGINS: u32 = 5;
 
 /// What a pass begins with: locked, and Maildir and ledger belong together.
 pub struct Start<'a> {
@@ -84,8 +87,8 @@ pub struct Pass<'a> {
     pub guard: Guard,
     durability: Arc<Durability>,
     namer: Namer,
-    /// Nothing of this epoch is known yet: what is here may be the server's.
-    first: bool,
+    /// What was here before the epoch is not all compared yet: it may be the server's.
+    pub first: bool,
 }
 
 impl Pass<'_> {
@@ -135,21 +138,21 @@ pub async fn run(
     start: Start<'_>,
     moved: bool,
     settle: impl FnOnce(&SharedLedger, &mut Guard) -> Result<()>,
-) -> Result<PassReport> {
+) -> Result<PassReport, Failed> {
     let Start { account, ledger, maildir, mut guard, .. } = start;
     let scanning = local::Scanning::start(maildir.clone());
-    let mut session = super::log_in(account).await?;
+    let session = super::log_in(account).await?;
     if moved {
         settle(ledger, &mut guard)?;
     }
     let mut mailbox = ledger.with(|l| l.mailbox())?;
     if moved || mailbox.epoch == 0 {
         // what UIDLs said before was said by another server
-        mailbox.epoch += 1;
+        mailbox =
+            Mailbox { epoch: mailbox.epoch + 1, paired: mailbox.paired, ..Mailbox::default() };
         ledger.with(|l| l.write(|tx| tx.set_mailbox(&mailbox)))?;
     }
-    let (folders, known) = ledger.with(|l| Ok((l.folders()?, l.count_uidls(mailbox.epoch)?)))?;
-    let folders = folders.into_iter().map(|(id, rec)| {
+    let folders = ledger.with(|l| l.folders())?.into_iter().map(|(id, rec)| {
         let dir = maildir.dir(&rec.name);
         (id, Spot::new(rec, dir))
     });
@@ -162,58 +165,83 @@ pub async fn run(
         progress: start.progress,
         folders: folders.collect(),
         ledger: ledger.clone(),
+        first: start.first_pass || mailbox.paired != mailbox.epoch,
         mailbox,
         now: start.now,
         report: PassReport::default(),
         guard,
         durability: start.durability,
         namer: start.namer,
-        first: known == 0 || start.first_pass,
         maildir,
     };
+    let mut done = sessions(&mut p, session, scanning).await;
+    if !p.dry_run {
+        // what is durable is remembered, also where the pass failed
+        let noted = finish(&mut p, start.first_pass && done.is_ok());
+        done = noted.and(done);
+    }
+    match done {
+        Ok(()) => Ok(p.report),
+        Err(e) => Err(p.report.failed(e)),
+    }
+}
+
+/// As many sessions as it takes: one, and one more for every time that a message broke one.
+async fn sessions(p: &mut Pass<'_>, mut session: Session, scanning: local::Scanning) -> Result<()> {
     let scans = scanning.finish()?;
     let all = p.first || p.ledger.with(|l| Ok(!l.uidls_staged()?.is_empty()))?;
-    let mut extras = local::observe(&mut p, scans, all).await?;
-    before::recover(&mut p, &mut extras)?;
-    let mut strays = if p.first { before::strays(&mut p, extras)? } else { Vec::new() };
-    let mut last: BTreeSet<Listed> = BTreeSet::new();
-    for n in 1.. {
-        let failed = last.len();
-        match one_session(&mut p, session, &strays, &mut last).await {
-            Ok(()) => break,
-            // what broke the session comes last in the next one, so that it does not block the rest
-            Err(e) if n < SESSIONS && last.len() > failed && e.kind == Kind::Protocol => {
-                p.note(Error { scope: Scope::Message, ..e });
-                session = super::log_in(account).await?;
-                strays = before::unclaimed(&p, strays)?;
+    let mut extras = local::observe(p, scans, all).await?;
+    before::recover(p, &mut extras)?;
+    let mut strays = if p.first { before::strays(p, extras)? } else { Vec::new() };
+    let mut broken = Broken::default();
+    for _ in 1..SESSIONS {
+        match one_session(p, session, &strays, &mut broken).await {
+            // one bad message does not block the others
+            Err(e) if broken.is_by_message(&e) => {
+                tracing::debug!("{}: {e}; on with the rest", p.account.name);
+                broken.set_aside().into_iter().for_each(|e| p.note(e));
+                session = again(p.account).await?;
+                strays = before::unclaimed(p, strays)?;
             }
-            Err(e) => {
-                let noted = local::finish(&mut p);
-                return Err(noted.err().unwrap_or(e));
-            }
+            done => return done,
         }
     }
-    if p.dry_run {
-        return Ok(p.report);
-    }
-    local::finish(&mut p)?;
+    one_session(p, session, &strays, &mut broken).await
+}
+
+fn finish(p: &mut Pass<'_>, first_pass_done: bool) -> Result<()> {
+    local::finish(p)?;
     let failed = p.report.errors.iter().any(|e| e.scope >= Scope::Folder);
-    if start.first_pass && !failed {
-        let now = p.now;
-        p.ledger.with(|l| {
-            let mut meta = l.meta()?;
-            meta.created = Some(now);
-            l.write(|tx| tx.set_meta(&meta))
-        })?;
+    if !first_pass_done || failed {
+        return Ok(());
     }
-    Ok(p.report)
+    let now = p.now;
+    p.ledger.with(|l| {
+        let mut meta = l.meta()?;
+        meta.created = Some(now);
+        l.write(|tx| tx.set_meta(&meta))
+    })
+}
+
+/// Another login. A server may take its time to see that the session before is over.
+async fn again(account: &Account) -> Result<Session> {
+    let mut tries = 0;
+    loop {
+        match super::log_in(account).await {
+            Err(e) if e.refusal == Some(Refusal::InUse) && tries < LOGINS => {
+                tokio::time::sleep(Duration::from_secs(1 << tries)).await;
+                tries += 1;
+            }
+            done => return done,
+        }
+    }
 }
 
 async fn one_session(
     p: &mut Pass<'_>,
     mut session: Session,
     strays: &[Before],
-    last: &mut BTreeSet<Listed>,
+    broken: &mut Broken,
 ) -> Result<()> {
     let seen = session.mailbox().await?;
     let (listed, mut frozen) = recognise::listing(seen.stat.messages, &seen.uidls, &seen.sizes);
@@ -226,16 +254,19 @@ async fn one_session(
     let mut settled = recognise::settle(&listed, &known, &first, &headers);
     let by_number: BTreeMap<Number, &Listed> = listed.iter().map(|l| (l.number, l)).collect();
     if p.dry_run {
-        remove::describe(p, &settled, &known, &by_number, &frozen)?;
+        describe::describe(p, &settled, &known, &by_number, &frozen)?;
         session.leave().await;
         return Ok(());
     }
     let mut taken = Done::default();
     note_known(p, &known, &settled, &by_number, &mut taken)?;
-    let strays_left = adopt_all(p, strays, &settled, &by_number, &mut taken)?;
-    // what broke the session before comes last
-    settled.fetch.sort_by_key(|n| by_number.get(n).is_some_and(|l| is_last(last, l)));
-    let done = fetch(p, &mut session, &settled, &by_number, strays_left, taken, last).await;
+    let mut strays_left = adopt_all(p, strays, &settled, &by_number, &mut taken)?;
+    if first.all_new && !settled.fetch.is_empty() {
+        strays_left.extend(before::lost(p, &known, &settled)?);
+    }
+    settled.fetch.retain(|n| by_number.get(n).is_some_and(|l| !broken::has(&broken.left, l)));
+    settled.fetch.sort_by_key(|n| by_number.get(n).is_some_and(|l| broken::has(&broken.last, l)));
+    let done = fetch(p, &mut session, &settled, &by_number, strays_left, taken, broken).await;
     let done = match done {
         Ok(done) => done,
         Err(e) => {
@@ -251,31 +282,38 @@ async fn one_session(
     let there =
         remove::There { listed: &listed, done: &done.delivered, fetched: &fetched, known: &known };
     let marked = remove::due(p, &mut session, &there, &frozen).await?;
-    end(p, session, marked).await?;
-    remember(p, &listed, &frozen, &capabilities)
+    let deleted = end(p, session, marked).await?;
+    if !short && broken.left.is_empty() {
+        p.mailbox.paired = p.mailbox.epoch;
+        if !p.mailbox.windowed {
+            before::keep(p, strays)?;
+        }
+    }
+    remember(p, listed.len() as u64 - deleted, &frozen, &capabilities)
 }
 
-/// Ends the session. Only its +OK says that what was marked is deleted.
+/// Ends the session. How many are deleted: only its +OK says that what was marked is.
 async fn end(
     p: &mut Pass<'_>,
     session: Session,
     marked: Vec<(UidlId, remove::Cause)>,
-) -> Result<()> {
+) -> Result<u64> {
     if marked.is_empty() {
         session.leave().await;
-        return Ok(());
+        return Ok(0);
     }
     match session.quit().await {
         Quit::Done => {
             crate::steps::moment(|| "quit".into());
-            remove::deleted(p, &marked)
+            remove::deleted(p, &marked)?;
+            Ok(marked.len() as u64)
         }
         Quit::Refused(e) | Quit::Unknown(e) => {
             p.report.notes.push(format!(
                 "{} messages may or may not be deleted on the server; the next listing tells: {e}",
                 marked.len()
             ));
-            Ok(())
+            Ok(0)
         }
     }
 }
@@ -306,11 +344,10 @@ fn known(p: &Pass<'_>, listed: &[Listed], strays: &[Before]) -> Result<Known> {
         new |= listed.iter().any(|l| l.uidl.is_none());
         // what went may be there under another name
         let gone = if new { l.uidls_gone(epoch, None)? } else { Vec::new() };
-        let strays = strays.iter().map(|b| Stray { fingerprint: b.identity.fingerprint.clone() });
         Ok(Known {
             rows,
             gone: gone.into_iter().map(|r| (r.id, r)).collect(),
-            strays: strays.collect(),
+            strays: strays.iter().map(Before::stray).collect(),
         })
     })
 }
@@ -421,10 +458,6 @@ fn target(p: &mut Pass<'_>) -> Result<Arc<Target>> {
     Ok(Arc::new(Target { folder, dir: p.maildir.dir(&name), name, now: p.now }))
 }
 
-fn is_last(last: &BTreeSet<Listed>, l: &Listed) -> bool {
-    last.iter().any(|x| x.uidl == l.uidl && x.size == l.size)
-}
-
 async fn fetch(
     p: &mut Pass<'_>,
     session: &mut Session,
@@ -432,7 +465,7 @@ async fn fetch(
     by_number: &BTreeMap<Number, &Listed>,
     before: Vec<Before>,
     taken: Done,
-    last: &mut BTreeSet<Listed>,
+    broken: &mut Broken,
 ) -> Result<Done> {
     if settled.fetch.is_empty() {
         return Ok(taken);
@@ -454,8 +487,10 @@ async fn fetch(
     p.progress.folder(&target.name);
     let nothing_known = p.ledger.with(|l| l.count_uidls(p.mailbox.epoch))? == 0;
     let done = Arc::new(Mutex::new(taken));
+    let kept = p.ledger.with(|l| l.has_state(State::Kept))?;
     let mut committer = Committer {
         ledger: p.ledger.clone(),
+        kept,
         durability: p.durability.clone(),
         epoch: p.mailbox.epoch,
         nothing_known,
@@ -477,11 +512,12 @@ async fn fetch(
         done.places.iter().for_each(|place| spot.add(place));
     }
     for (number, e) in failed {
-        if let Some(listed) = by_number.get(&number) {
-            last.insert((*listed).clone());
-        }
-        if fetched.is_ok() {
-            p.note(Error { scope: Scope::Message, ..e }.at(format_args!("message {number}")));
+        let e = Error { scope: Scope::Message, ..e };
+        match by_number.get(&number) {
+            Some(listed) if fetched.is_err() && e.kind != Kind::Refused => {
+                broken.now.push(((*listed).clone(), e));
+            }
+            _ => p.note(e),
         }
     }
     // an error of the disk explains one of the network, not the other way round
@@ -490,107 +526,14 @@ async fn fetch(
     Ok(done)
 }
 
-/// What the server had and does not list any more. A listing that is not whole, or of a server that
-/// shows a part only, says nothing of that.
-fn vanished(p: &mut Pass<'_>, known: &Known, done: &Done, short: bool) -> Result<()> {
-    if short || p.mailbox.windowed {
-        return Ok(());
-    }
-    let left: Vec<&UidlRow> = known
-        .rows
-        .values()
-        .filter(|r| r.state.on_server() && !done.taken.contains(&r.id))
-        .collect();
-    let epoch_rows = if p.first { p.ledger.with(|l| l.dirty_rows())? } else { Vec::new() };
-    let names: BTreeMap<FolderId, FolderName> =
-        p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect();
-    let now = p.now;
-    let epoch_rows: Vec<_> =
-        epoch_rows.into_iter().filter(|r| r.gone == Some(Gone::Epoch)).collect();
-    if left.is_empty() && epoch_rows.is_empty() {
-        return Ok(());
-    }
-    let kept = p.write(|tx| {
-        let mut kept = 0;
-        for uidl in left {
-            let ours = uidl.state == UidlState::DelePending;
-            let mut uidl = uidl.clone();
-            uidl.state = if ours { UidlState::Deleted } else { UidlState::Gone };
-            let why = if ours { "deleted by an earlier session" } else { "gone from the server" };
-            kept += u64::from(!ours);
-            gone_there(tx, &mut uidl, &names, now, ours.then_some(false), why)?;
-        }
-        for row in &epoch_rows {
-            let Some(mut row) = tx.row(row.id)?.filter(|r| r.gone == Some(Gone::Epoch)) else {
-                continue;
-            };
-            if row.place.is_some() {
-                row.state = State::Kept;
-                row.gone = None;
-                row.uid = None;
-                tx.update_row(&row)?;
-            } else {
-                if let Some(mut uidl) = tx.uidl_of_row(row.id)? {
-                    uidl.row = None;
-                    tx.update_uidl(&uidl)?;
-                }
-                tx.delete_row(row.id)?;
-            }
-        }
-        Ok(kept)
-    })?;
-    p.report.kept += kept;
-    Ok(())
-}
-
-/// The server has it no more: its file is kept, and what has none is forgotten but for its UIDL.
-/// `ours`: we deleted it, and whether the brake counts that.
-pub fn gone_there(
-    tx: &mut Tx<'_>,
-    uidl: &mut UidlRow,
-    names: &BTreeMap<FolderId, FolderName>,
-    now: i64,
-    ours: Option<bool>,
-    why: &str,
-) -> Result<()> {
-    let action = if ours.is_some() { Action::ExpungeThere } else { Action::Keep };
-    let mut e = JournalEntry::new(now, action, Side::There, why);
-    e.counted = false;
-    e.message_id = uidl.fingerprint.message_id.to_string();
-    if let Some(name) = names.get(&uidl.folder) {
-        e = e.in_folder(uidl.folder, name);
-        e.counted = ours == Some(true);
-    }
-    e.uid = uidl.id.uid();
-    e.base.clone_from(&uidl.base);
-    let row = match uidl.row {
-        Some(id) => tx.row(id)?,
-        None => None,
-    };
-    match row {
-        Some(mut row) if row.place.is_some() => {
-            row.state = State::Kept;
-            row.uid = None;
-            row.gone = None;
-            tx.update_row(&row)?;
-        }
-        Some(row) => {
-            tx.delete_row(row.id)?;
-            uidl.row = None;
-        }
-        None => uidl.row = None,
-    }
-    tx.update_uidl(uidl)?;
-    tx.journal(&e)
-}
-
 fn remember(
     p: &mut Pass<'_>,
-    listed: &[Listed],
+    on_server: u64,
     frozen: &BTreeSet<Freeze>,
     caps: &Capabilities,
 ) -> Result<()> {
-    p.mailbox.on_server = listed.len() as u64;
+    p.mailbox.on_server = on_server;
+    p.mailbox.listed_at = Some(p.now);
     p.mailbox.login_delay = caps.login_delay.as_ref().map_or(0, |d| d.seconds);
     p.report.login_delay = p.mailbox.login_delay;
     p.mailbox.frozen = frozen.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

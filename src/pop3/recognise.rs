@@ -1,10 +1,11 @@
 //! Which listed message is which that we know. Pure. A UIDL is believed while nothing contradicts
 //! it; where it is missing, doubled, of another size or all are new at once (a provider's
 //! migration), headers are asked for, and what they do not settle is fetched and compared by its
-//! bytes.
+//! bytes. Message-ID and Date alone settle nothing: a list's copy of a message has both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::protocol::{Number, Uidls};
 use crate::model::{Fingerprint, UidlId, UidlRow, UidlState};
@@ -94,6 +95,8 @@ pub fn listing(
 pub struct Stray {
     /// Message-ID and Date.
     pub fingerprint: Fingerprint,
+    /// What the server may say of its size, in bytes, so that it need not be fetched to be sure.
+    pub sizes: RangeInclusive<u64>,
 }
 
 /// What a session's listing is compared with.
@@ -142,6 +145,7 @@ pub fn first(listed: &[Listed], known: &Known) -> First {
             *times.entry(uidl).or_default() += 1;
         }
     }
+    let mut resized = 0;
     for l in listed {
         let Some(uidl) = &l.uidl else {
             out.doubts.insert(l.number, nameless.clone());
@@ -161,12 +165,19 @@ pub fn first(listed: &[Listed], known: &Known) -> First {
                 if row.size == l.size || row.size == 0 || l.size == 0 {
                     out.known.insert(l.number, row.id);
                 } else {
+                    resized += 1;
                     out.doubts.insert(l.number, there);
                 }
             }
             _ => {
                 out.new.insert(l.number);
             }
+        }
+    }
+    if resized > out.known.len() {
+        // numbered anew, it seems: what has the size by chance is looked at too
+        for (number, id) in std::mem::take(&mut out.known) {
+            out.doubts.insert(number, BTreeSet::from([id]));
         }
     }
     let matched: BTreeSet<UidlId> = out.known.values().copied().collect();
@@ -226,7 +237,9 @@ pub fn settle(
     for (among, numbers) in groups {
         let rows: Vec<_> = among.iter().filter_map(|id| known.rows.get(id)).collect();
         let candidates: Vec<Candidate<'_, UidlId>> = rows.iter().map(|r| candidate(r)).collect();
-        let by_size = numbers.len() > 1 || among.len() > 1;
+        // a UIDL of its own that it had before stands for the size
+        let named = |n: &Number| listed.iter().any(|l| l.number == *n && l.uidl.is_some());
+        let by_size = numbers.len() > 1 || among.len() > 1 || !numbers.iter().all(named);
         let found = pair(&asked(&mut numbers.into_iter()), &candidates, by_size);
         out.known.extend(found);
     }
@@ -239,12 +252,6 @@ pub fn settle(
         listed.iter().map(|l| l.number).filter(|n| !taken(n)).collect()
     };
     out.renamed = pair(&asked(&mut open(&out).into_iter()), &candidates, true);
-    if first.all_new {
-        let taken: BTreeSet<UidlId> = out.renamed.values().copied().collect();
-        let rest: Vec<_> = candidates.into_iter().filter(|c| !taken.contains(&c.key)).collect();
-        let found = pair(&asked(&mut open(&out).into_iter()), &rest, false);
-        out.renamed.extend(found);
-    }
     let strays: Vec<Candidate<'_, usize>> = known
         .strays
         .iter()
@@ -252,12 +259,19 @@ pub fn settle(
         .map(|(key, s)| Candidate { key, size: 0, fingerprint: &s.fingerprint })
         .collect();
     out.adopted = pair(&asked(&mut open(&out).into_iter()), &strays, false);
+    out.adopted.retain(|number, i| {
+        let size = sizes.get(number).copied().unwrap_or(0);
+        known.strays.get(*i).is_some_and(|s| s.sizes.contains(&size))
+    });
     out.fetch = open(&out);
     out
 }
 
 /// What was on the server and is not matched.
-fn lost<'a>(known: &'a Known, matched: &'a BTreeSet<UidlId>) -> impl Iterator<Item = &'a UidlRow> {
+pub fn lost<'a>(
+    known: &'a Known,
+    matched: &'a BTreeSet<UidlId>,
+) -> impl Iterator<Item = &'a UidlRow> {
     let there = known.rows.values().filter(|r| r.state.on_server() || r.state == UidlState::Gone);
     there
         .chain(known.gone.values().filter(|r| !known.rows.contains_key(&r.id)))
@@ -283,18 +297,19 @@ fn candidate(row: &UidlRow) -> Candidate<'_, UidlId> {
 /// What looks alike on both sides.
 type Alike<K> = (Vec<Number>, Vec<K>);
 
-/// Joins what stands once on each side.
+/// Joins what stands once on each side. By size, what has none stands nowhere.
 fn pair<K: Copy>(
     asked: &[Asked<'_>],
     candidates: &[Candidate<'_, K>],
     by_size: bool,
 ) -> BTreeMap<Number, K> {
     let size = |s: u64| if by_size { s } else { 0 };
+    let known = |s: u64| !by_size || s > 0;
     let mut sides: BTreeMap<(&Fingerprint, u64), Alike<K>> = BTreeMap::new();
-    for a in asked {
+    for a in asked.iter().filter(|a| known(a.size)) {
         sides.entry((a.fingerprint, size(a.size))).or_default().0.push(a.number);
     }
-    for c in candidates.iter().filter(|c| c.fingerprint.is_complete()) {
+    for c in candidates.iter().filter(|c| c.fingerprint.is_complete() && known(c.size)) {
         sides.entry((c.fingerprint, size(c.size))).or_default().1.push(c.key);
     }
     sides

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pass::{Pass, gone_there};
+use super::gone::gone_there;
+use super::pass::Pass;
 use super::protocol::Number;
-use super::recognise::{Freeze, Known, Listed, Settled};
+use super::recognise::{Freeze, Known, Listed};
 use super::retention::{self, Retention, Rules, Standing, Why};
 use super::{MessageSink, Session, Wanted};
 use crate::config::Keep;
 use crate::error::{Error, Result};
-use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side};
+use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side, Tx};
 use crate::model::identity::Digester;
 use crate::model::{
     ContentHash, Fingerprint, FolderId, FolderName, RowId, UidlId, UidlRow, UidlState,
@@ -43,7 +44,9 @@ pub async fn due(
     frozen: &BTreeSet<Freeze>,
 ) -> Result<Vec<(UidlId, Cause)>> {
     let (uidls, retention) = decide(p, there)?;
-    holds(p, &uidls, &retention)?;
+    // a verdict stays while what is not listed may come into view again
+    let whole = !frozen.contains(&Freeze::Short) && !p.mailbox.windowed;
+    holds(p, &uidls, &retention, whole)?;
     p.mailbox.due = retention.delete.len() as u64;
     p.mailbox.next_due = retention.next_due;
     undo_pending(p, &uidls, &retention)?;
@@ -98,12 +101,16 @@ pub async fn due(
 /// The server said that they are deleted.
 pub fn deleted(p: &mut Pass<'_>, marked: &[(UidlId, Cause)]) -> Result<()> {
     let names = names(p);
-    let now = p.now;
+    let (now, windowed) = (p.now, p.mailbox.windowed);
+    let held = p.ledger.with(|l| l.holds())?;
     p.write(|tx| {
         for (id, (why, counted)) in marked {
             let Some(mut uidl) = tx.uidl(*id)? else { continue };
             uidl.state = UidlState::Deleted;
             gone_there(tx, &mut uidl, &names, now, Some(*counted), why.as_str())?;
+        }
+        if !windowed {
+            carried_out(tx, &held)?;
         }
         Ok(())
     })?;
@@ -112,11 +119,26 @@ pub fn deleted(p: &mut Pass<'_>, marked: &[(UidlId, Cause)]) -> Result<()> {
     Ok(())
 }
 
+/// Forgets what was approved and of which the server has nothing more.
+fn carried_out(tx: &mut Tx<'_>, holds: &[Hold]) -> Result<()> {
+    for hold in holds.iter().filter(|h| h.state == HoldState::Approved) {
+        let mut left = false;
+        for row in hold.items.iter().filter_map(|i| i.row) {
+            left |= tx.uidl_of_row(row)?.is_some_and(|u| u.state.on_server());
+        }
+        if !left {
+            tx.delete_hold(hold.id)?;
+        }
+    }
+    Ok(())
+}
+
 fn names(p: &Pass<'_>) -> BTreeMap<FolderId, FolderName> {
     p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect()
 }
 
-fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>, Retention)> {
+/// What retention asks for, and the UIDLs that it was asked about.
+pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>, Retention)> {
     let mut uidls = BTreeMap::new();
     let mut all = Vec::new();
     let since = p.now - WINDOW;
@@ -144,7 +166,6 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
             all.push(retention::There {
                 number: *number,
                 id: *id,
-                row: uidl.row,
                 delivered_at: uidl.delivered_at,
                 removed: removed.contains(id),
                 named: uidl.uidl.is_some(),
@@ -161,13 +182,16 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
                 .sum(),
             verdicts: BTreeMap::new(),
         };
-        for hold in l.holds()? {
+        let holds = l.holds()?;
+        let rows = by_row(&uidls);
+        for hold in holds {
             let verdict = match hold.state {
                 HoldState::Open => Verdict::Open,
                 HoldState::Approved => Verdict::Approved,
                 HoldState::Rejected => Verdict::Rejected,
             };
-            standing.verdicts.extend(hold.items.iter().filter_map(|i| Some((i.row?, verdict))));
+            let held = hold.items.iter().filter_map(|i| rows.get(&i.row?));
+            standing.verdicts.extend(held.map(|id| (*id, verdict)));
         }
         Ok(standing)
     })?;
@@ -180,6 +204,10 @@ fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>,
     };
     let retention = retention::retain(&all, others, &rules, &standing, p.now);
     Ok((uidls, retention))
+}
+
+fn by_row(uidls: &BTreeMap<UidlId, UidlRow>) -> BTreeMap<RowId, UidlId> {
+    uidls.values().filter_map(|u| Some((u.row?, u.id))).collect()
 }
 
 /// A deletion that was begun and that the configuration does not ask for any more is taken back.
@@ -303,7 +331,12 @@ impl MessageSink for Hashes {
 }
 
 /// Writes into the ledger what is held now.
-fn holds(p: &mut Pass<'_>, uidls: &BTreeMap<UidlId, UidlRow>, retention: &Retention) -> Result<()> {
+fn holds(
+    p: &mut Pass<'_>,
+    uidls: &BTreeMap<UidlId, UidlRow>,
+    retention: &Retention,
+    whole: bool,
+) -> Result<()> {
     let mut items = Vec::new();
     for id in retention.held.keys() {
         let Some(uidl) = uidls.get(id) else { continue };
@@ -316,13 +349,13 @@ fn holds(p: &mut Pass<'_>, uidls: &BTreeMap<UidlId, UidlRow>, retention: &Retent
     }
     p.report.held = items.len() as u64;
     let existing = p.ledger.with(|l| l.holds())?;
-    let there: BTreeSet<RowId> = uidls.values().filter_map(|u| u.row).collect();
+    let known = by_row(uidls);
     let stale: Vec<HoldId> = existing
         .iter()
         .filter(|h| match h.state {
             HoldState::Open => items.is_empty(),
             // the verdict stays while the server has any of it
-            _ => !h.items.iter().any(|i| i.row.is_some_and(|r| there.contains(&r))),
+            _ => whole && !h.items.iter().any(|i| i.row.is_some_and(|r| known.contains_key(&r))),
         })
         .map(|h| h.id)
         .collect();
@@ -356,45 +389,4 @@ fn holds(p: &mut Pass<'_>, uidls: &BTreeMap<UidlId, UidlRow>, retention: &Retent
         let why = format!("hold {}: {n} messages", id.0);
         tx.journal(&JournalEntry::new(now, Action::Hold, Side::Here, why))
     })
-}
-
-/// What a dry run says.
-pub fn describe(
-    p: &mut Pass<'_>,
-    settled: &Settled,
-    known: &Known,
-    by_number: &BTreeMap<Number, &Listed>,
-    frozen: &BTreeSet<Freeze>,
-) -> Result<()> {
-    let mut lines = Vec::new();
-    for number in &settled.fetch {
-        let size = by_number.get(number).map_or(0, |l| l.size);
-        lines.push(format!("fetch message {number} ({size} bytes) into {}", p.pop3.folder));
-    }
-    if !settled.adopted.is_empty() {
-        lines.push(format!("pair {} messages that are here already", settled.adopted.len()));
-    }
-    if !settled.renamed.is_empty() {
-        lines.push(format!("note the new UIDLs of {} messages", settled.renamed.len()));
-    }
-    let done: BTreeMap<Number, UidlId> =
-        settled.known.iter().chain(&settled.renamed).map(|(n, id)| (*n, *id)).collect();
-    let listed: Vec<Listed> = by_number.values().map(|l| (*l).clone()).collect();
-    let there = There { listed: &listed, done: &done, fetched: &BTreeSet::new(), known };
-    let (_, retention) = decide(p, &there)?;
-    for (id, (why, _)) in &retention.delete {
-        let Some(row) = known.rows.get(id).or_else(|| known.gone.get(id)) else { continue };
-        let message = match &*row.fingerprint.message_id {
-            "" => "a message without Message-ID",
-            m => m,
-        };
-        lines.push(format!("delete {message} on the server: {}", why.as_str()));
-    }
-    if !retention.held.is_empty() {
-        lines.push(format!("hold {} deletions on the server", retention.held.len()));
-    }
-    lines.extend(frozen.iter().map(|f| format!("delete nothing on the server: {f}")));
-    p.report.held = retention.held.len() as u64;
-    p.report.plan = lines;
-    Ok(())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::protocol::Number;
 use crate::config::Keep;
-use crate::model::{RowId, UidlId};
+use crate::model::UidlId;
 use crate::policy::Brake;
 use crate::policy::decide::{MANY, Verdict};
 
@@ -17,8 +17,6 @@ pub struct There {
     pub number: Number,
     /// Its UIDL's number.
     pub id: UidlId,
-    /// The message's row.
-    pub row: Option<RowId>,
     /// When it was durable here, in Unix time.
     pub delivered_at: i64,
     /// Its file was removed here.
@@ -47,8 +45,8 @@ pub struct Standing {
     pub deleted: u64,
     /// Messages of the account as that window began.
     pub size: u64,
-    /// Rows in a hold, and what was said of it.
-    pub verdicts: BTreeMap<RowId, Verdict>,
+    /// What is in a hold, and what was said of it.
+    pub verdicts: BTreeMap<UidlId, Verdict>,
 }
 
 /// Why a message is deleted on the server.
@@ -122,7 +120,7 @@ pub fn retain(
             .collect();
         wanted.extend(removed);
     }
-    let verdict = |t: &There| t.row.and_then(|r| standing.verdicts.get(&r)).copied();
+    let verdict = |t: &There| standing.verdicts.get(&t.id).copied();
     let fresh = wanted.iter().filter(|(t, _)| verdict(t).is_none()).count() as u64;
     let n = standing.deleted + fresh;
     let brake = rules.brake;
@@ -170,7 +168,6 @@ mod tests {
         There {
             number: Number::new(n).unwrap(),
             id: UidlId(n),
-            row: Some(RowId(i64::from(n))),
             delivered_at,
             removed: false,
             named: true,
@@ -225,7 +222,7 @@ mod tests {
         assert_eq!(ids(&retain(&all, 0, &r, &s, 0)), [1, 2, 3, 4, 5]);
         s.deleted = 50;
         assert_eq!(retain(&all, 0, &r, &s, 0).held.len(), 5);
-        s.verdicts = [(RowId(1), Verdict::Approved), (RowId(2), Verdict::Rejected)].into();
+        s.verdicts = [(UidlId(1), Verdict::Approved), (UidlId(2), Verdict::Rejected)].into();
         let r = retain(&all, 0, &r, &s, 0);
         assert_eq!((ids(&r), r.held.len()), (vec![1], 3));
         assert_eq!(r.delete[&UidlId(1)], (Why::Removed, false));

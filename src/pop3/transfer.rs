@@ -64,7 +64,6 @@ impl Session {
         for one in wanted {
             let Wanted { number, size } = *one;
             let mut came = 0;
-            let mut begun = false;
             loop {
                 while let Some(next) = to_ask.peek() {
                     let (under_way, adds) = (self.wire.outstanding(), next.size.unwrap_or(0));
@@ -84,10 +83,10 @@ impl Session {
                 let event = match self.next().await {
                     Ok(event) => event,
                     Err(e) => {
+                        // it may be the message that the server cannot say
                         if let Some(number) = unproven {
                             sink.failed(number, cut(number, &e)).await?;
-                        }
-                        if begun {
+                        } else {
                             let e = Error { scope: Scope::Message, ..e.clone() };
                             sink.failed(number, e.at(format!("message {number}"))).await?;
                         }
@@ -100,7 +99,6 @@ impl Session {
                 }
                 match event {
                     Event::Begin => {
-                        begun = true;
                         sink.begin(number).await?;
                     }
                     Event::Data(range) => {

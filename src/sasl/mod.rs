@@ -3,6 +3,7 @@
 //! here sends or logs anything.
 
 mod scram;
+pub mod words;
 
 use std::collections::BTreeSet;
 use std::fmt;

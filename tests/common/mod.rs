@@ -22,6 +22,7 @@
 pub mod certs;
 pub mod courier;
 pub mod cyrus;
+pub mod disk;
 pub mod dovecot;
 pub mod imap;
 pub mod letters;

@@ -42,6 +42,8 @@ struct Shared {
     connections: AtomicU64,
     cuts: AtomicU64,
     lines: Mutex<Vec<String>>,
+    /// The same with their first words, which in POP3 are no tags.
+    whole: Mutex<Vec<String>>,
     open: Mutex<Vec<TcpStream>>,
     /// Connections that said this get no answers any more.
     muted: Mutex<Option<String>>,
@@ -65,6 +67,7 @@ impl Proxy {
             connections: AtomicU64::new(0),
             cuts: AtomicU64::new(0),
             lines: Mutex::new(Vec::new()),
+            whole: Mutex::new(Vec::new()),
             open: Mutex::new(Vec::new()),
             muted: Mutex::new(None),
             closing: AtomicBool::new(false),
@@ -128,6 +131,11 @@ impl Proxy {
         self.commands().iter().filter(|l| starts(l)).count()
     }
 
+    /// How many of a POP3 client's commands begin so.
+    pub fn count_pop3(&self, verb: &str) -> usize {
+        self.shared.whole.lock().expect("lock").iter().filter(|l| l.starts_with(verb)).count()
+    }
+
     /// How many of the client's commands ask for bodies.
     pub fn body_fetches(&self) -> usize {
         let asks = |l: &String| l.contains("BODY.PEEK[]") || l.contains("BODY[]");
@@ -140,6 +148,7 @@ impl Proxy {
         self.shared.down.store(0, Ordering::Relaxed);
         self.shared.connections.store(0, Ordering::Relaxed);
         self.shared.lines.lock().expect("lock").clear();
+        self.shared.whole.lock().expect("lock").clear();
     }
 
     /// Cuts every connection there is.
@@ -219,7 +228,9 @@ impl Pump {
             let counter = if self.up { &self.shared.up } else { &self.shared.down };
             counter.fetch_add(n as u64, Ordering::Relaxed);
             if self.up {
-                let lines = log.feed(&data);
+                let whole = log.feed(&data);
+                let lines: Vec<String> = whole.iter().map(|l| without_tag(l).to_owned()).collect();
+                self.shared.whole.lock().expect("lock").extend(whole);
                 let hit = self.faults.cut_on.as_ref();
                 let hit = hit.is_some_and(|p| lines.iter().any(|l| l.contains(p.as_str())));
                 self.said.lock().expect("lock").extend(lines.iter().map(String::as_str));
@@ -297,6 +308,10 @@ fn write_later(queue: Receiver<(Instant, Vec<u8>)>, mut to: TcpStream) {
     }
 }
 
+fn without_tag(line: &str) -> &str {
+    line.split_once(' ').map_or(line, |(_, rest)| rest)
+}
+
 /// Splits what an IMAP client sends into lines, and leaves out the bytes of literals.
 #[derive(Default)]
 struct LineLog {
@@ -322,7 +337,7 @@ impl LineLog {
             if let Some((_, n)) = text.strip_suffix('}').and_then(|t| t.rsplit_once('{')) {
                 self.literal = n.trim_end_matches(['+', '-']).parse().unwrap_or(0);
             }
-            out.push(text.split_once(' ').map_or(text, |(_, rest)| rest).to_owned());
+            out.push(text.to_owned());
         }
         out
     }

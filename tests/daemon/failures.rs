@@ -3,8 +3,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::common::disk::{SmallDisk, can_mount};
+use crate::common::letters::simple;
 use crate::common::maildir::deliver;
-use crate::common::process::wait_for;
+use crate::common::process::{is_root, wait_for};
 use crate::common::proxy::Faults;
 use crate::common::scripted::{Script, Step, send};
 use crate::common::*;
@@ -140,6 +142,47 @@ fn a_maildir_that_is_not_there_has_a_state_and_is_found_again() {
     daemon.stop();
 }
 
+/// It says so, with what to do, cuts no message short, and goes on by itself when there is room.
+#[test]
+fn a_full_disk_has_a_state_and_room_ends_it() {
+    let mut w = World::full();
+    let small = SmallDisk::mount(&w.mk.dir().join("small"), "1m");
+    if let Some(disk) = &small {
+        fs::create_dir(disk.path.join("mail")).unwrap();
+        w.mk.set_maildir(&disk.path.join("mail"));
+    } else {
+        // nobody but root may mount: there a limit on the size of files stands for the disk
+        assert!(!is_root() || !can_mount(), "root can mount, and did not");
+    }
+    let soft = ["--fsize=2000000:", "env", "--ignore-signal=XFSZ"];
+    let limits = if small.is_some() { &[][..] } else { &soft };
+    let daemon = Daemon::over(w.mk.start_limited(&["run"], limits));
+    daemon.wait_calm(&w.mk);
+    let big = simple("<big@test>", "big", &"0123456789abcdef\r\n".repeat(200_000));
+    w.server.imap().append_all("Work", &[Letter::new(big, &["\\Seen"], 1_600_000_000)]);
+    if small.is_some() {
+        let state = wait_state(&w.mk, "disk-full");
+        let error = state["error"].as_str().unwrap();
+        assert!(error.contains("make room"), "{error}");
+        assert!(w.mk.run(&["status"]).text().contains("disk full"));
+    } else {
+        wait_for("an error", SOON, || live(&w.mk).filter(|l| l.0["error"].is_string()).map(|_| ()));
+    }
+    let there: Vec<_> = w.remote("Work").iter().map(|m| m.hash).collect();
+    assert!(w.local("Work").iter().all(|m| there.contains(&m.hash)), "cut short");
+    match &small {
+        Some(disk) => disk.grow("64m"),
+        None => {
+            let pid = format!("--pid={}", daemon.pid());
+            let mut lift = process::command("prlimit", None);
+            assert!(lift.args([&pid, "--fsize=unlimited:"]).status().unwrap().success());
+        }
+    }
+    wait_for("the rest", Duration::from_secs(90), || (w.local("Work").len() == 6).then_some(()));
+    w.wait_same();
+    daemon.stop();
+}
+
 /// An account that hangs does not hold up another.
 #[test]
 fn accounts_do_not_wait_for_one_another() {
@@ -208,4 +251,42 @@ fn push_that_does_not_tell_is_demoted() {
         (account["push"]["INBOX"] == "poll" && account["notes"][0].is_string()).then_some(())
     });
     daemon.stop();
+}
+
+/// How many messages the hook was told of, in all.
+fn told(file: &std::path::Path) -> usize {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(|l| l.parse::<usize>().expect("a number")).sum()
+}
+
+/// The next pass finds it no news: whoever waits for the hook would never learn of it.
+#[test]
+fn mail_that_a_failed_pass_brought_is_told() {
+    for daemon in [false, true] {
+        let mut w = World::new(Options { compress: false, ..Options::default() });
+        w.server.seed("INBOX", &w.mint.letters(100..160));
+        let file = w.mk.dir().join("hook");
+        let hook = format!("{{ new_mail = 'echo $MAILKEEP_NEW >> {}' }}", file.display());
+        w.mk.set_raw("hooks", &hook);
+        w.proxy.set(Faults { cut_down: Some(200_000), ..Faults::default() });
+        let inbox = |w: &World| w.local("INBOX").len() + w.local("Work").len();
+        if !daemon {
+            let said = w.mk.sync().expect(1).text();
+            let here = inbox(&w);
+            assert!((10..75).contains(&here), "{here}: {said}");
+            assert_eq!(told(&file), here, "{said}");
+            w.proxy.set(Faults::default());
+            w.mk.sync_ok();
+            assert_eq!((inbox(&w), told(&file)), (75, 75));
+            continue;
+        }
+        let running = Daemon::start(&w.mk);
+        let first =
+            wait_for("the hook of a failed pass", SOON, || Some(told(&file)).filter(|n| *n > 0));
+        assert!(first < 75, "all came at once");
+        w.proxy.set(Faults::default());
+        wait_for("all of it", SOON, || (told(&file) == 75).then_some(()));
+        assert_eq!(inbox(&w), 75);
+        running.stop();
+    }
 }

@@ -75,7 +75,12 @@ fn the_watchdog_hears_of_work_and_not_of_a_worker_that_hangs() {
     // a password file whose reading never ends stops the worker's thread, and nothing else
     let password = w.mk.dir().join("password");
     fs::remove_file(&password).unwrap();
-    rustix::fs::mkfifoat(rustix::fs::CWD, &password, rustix::fs::Mode::RUSR).unwrap();
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        &password,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .unwrap();
     w.proxy.cut_all();
     wait_for("no more signs of life", SOON, || (beats(Duration::from_secs(2)) == 0).then_some(()));
     assert!(live(&w.mk).is_some(), "others are served all the same");

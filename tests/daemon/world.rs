@@ -81,7 +81,12 @@ impl World {
 
 impl Daemon {
     pub fn start(mk: &Mailkeep) -> Self {
-        Self { running: Some(mk.start(&["run"])) }
+        Self::over(mk.start(&["run"]))
+    }
+
+    /// One that was started.
+    pub fn over(running: Running) -> Self {
+        Self { running: Some(running) }
     }
 
     pub fn pid(&self) -> u32 {

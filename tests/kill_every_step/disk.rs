@@ -89,7 +89,7 @@ impl Disk {
                     }
                 }
                 // outside: the ledger, which SQLite makes last, and the directory above
-                ("commit" | "send" | "answered" | "failed" | "fsync-dir", _) => {}
+                ("commit" | "send" | "answered" | "failed" | "fsync-dir" | "dele" | "quit", _) => {}
                 _ => panic!("a step that the model of the disk does not know: {step}"),
             }
         }

@@ -13,6 +13,7 @@
 mod common;
 
 mod disk;
+mod pop3;
 mod scenario;
 mod tree;
 

@@ -370,6 +370,33 @@ fn a_hook_is_told_where_mail_came_to() {
     assert_eq!(said, "3 In/Pop\n");
 }
 
+/// The next pass finds it no news.
+#[test]
+fn a_hook_is_told_of_what_a_failed_pass_brought() {
+    let server = dovecot("");
+    let letters = Mint::new(13).letters(0..40);
+    server.seed("INBOX", &letters);
+    let total: u64 = letters.iter().map(|l| l.body.len() as u64).sum();
+    // each session brings some, and so many as one pass has are not enough for all
+    let cut_down = Some(total / 20 + 500);
+    let proxy =
+        Proxy::with(server.pop3_port(), proxy::Faults { cut_down, ..proxy::Faults::default() });
+    let mut mk = pop3(proxy.port(), "");
+    let out = mk.dir().join("hook");
+    mk.set_raw("hooks", &format!("{{ new_mail = 'echo $MAILKEEP_NEW >> {}' }}", out.display()));
+    let told = || -> usize {
+        let text = fs::read_to_string(&out).unwrap_or_default();
+        text.lines().map(|l| l.parse::<usize>().unwrap()).sum()
+    };
+    let said = mk.sync().expect(1).text();
+    let here = inbox(&mk).len();
+    assert!(here > 0 && here < 40, "{here}: {said}");
+    assert_eq!(told(), here, "{said}");
+    proxy.set(proxy::Faults::default());
+    mk.sync_ok();
+    assert_eq!((inbox(&mk).len(), told()), (40, 40));
+}
+
 /// Killed before its n-th step and resumed, for every n: each message is here once, and on the
 /// server until it was durable.
 #[test]

@@ -36,7 +36,11 @@ fn feed(expected: &[Expected], bytes: &[u8], cuts: &[usize]) -> Vec<Told> {
                 }
             };
             match step.event {
-                None if step.used == 0 => break,
+                None if step.used == 0 => {
+                    // what waits for the rest is all that a connection has to keep
+                    assert!(input.len() <= LONGEST_LINE, "{} bytes are kept", input.len());
+                    break;
+                }
                 None => {}
                 Some(Event::Begin) => message = Some(Vec::new()),
                 Some(Event::Data(r)) => {
@@ -363,8 +367,134 @@ fn chatter() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..40).prop_map(|p| p.concat())
 }
 
+/// A reply as a server gives it, with what it answers.
+fn reply() -> impl Strategy<Value = (Expected, Vec<u8>)> {
+    let text = "[ -~]{0,40}";
+    let answer = (any::<bool>(), text).prop_map(|(ok, text)| {
+        let sign = if ok { "+OK" } else { "-ERR" };
+        (Expected::Answer, format!("{sign} {text}\r\n").into_bytes())
+    });
+    let stat = (0u32..60, 0u64..1 << 40).prop_map(|(messages, bytes)| {
+        (Expected::Stat, format!("+OK {messages} {bytes}\r\n").into_bytes())
+    });
+    let capabilities = prop::collection::vec(
+        prop::sample::select(vec![
+            "TOP",
+            "UIDL",
+            "PIPELINING",
+            "SASL PLAIN XOAUTH2",
+            "EXPIRE NEVER",
+            "LOGIN-DELAY 60",
+            "X",
+        ]),
+        0..9,
+    )
+    .prop_map(|all| {
+        let lines: String = all.iter().map(|c| format!("{c}\r\n")).collect();
+        (Expected::Capabilities, format!("+OK\r\n{lines}.\r\n").into_bytes())
+    });
+    let listing = |n: usize| 1..=n;
+    let uidls = (0usize..60, "[!-~]{1,70}").prop_map(move |(n, uidl)| {
+        let lines: String = listing(n).map(|n| format!("{n} {uidl}{n}\r\n")).collect();
+        (Expected::Uidls, format!("+OK\r\n{lines}.\r\n").into_bytes())
+    });
+    let sizes = (0usize..60, 0u64..1 << 33).prop_map(move |(n, size)| {
+        let lines: String = listing(n).map(|n| format!("{n} {size}\r\n")).collect();
+        (Expected::Sizes, format!("+OK\r\n{lines}.\r\n").into_bytes())
+    });
+    let message = dotty().prop_map(|text| (WHOLE, stuffed(&[&text[..], b"\r\n"].concat())));
+    prop_oneof![1 => answer, 1 => stat, 1 => capabilities, 1 => uidls, 1 => sizes, 3 => message]
+}
+
+/// What may happen to bytes on their way, at a place.
+#[derive(Debug, Clone)]
+enum Harm {
+    Change(u8),
+    Insert(Vec<u8>),
+    Remove(usize),
+    Repeat(usize),
+    Cut,
+}
+
+fn harm() -> impl Strategy<Value = (usize, Harm)> {
+    let bytes = prop_oneof![
+        prop::collection::vec(any::<u8>(), 1..5),
+        prop::sample::select(vec!["\r\n", ".\r\n", "\r\n.\r\n", "\n", "\r", "\0", ".", "+OK\r\n"])
+            .prop_map(|s| s.as_bytes().to_vec()),
+        // more than any line may have
+        (any::<u8>(), LONGEST_LINE - 2..LONGEST_LINE + 3).prop_map(|(b, n)| vec![b; n]),
+    ];
+    let one = prop_oneof![
+        4 => any::<u8>().prop_map(Harm::Change),
+        4 => bytes.prop_map(Harm::Insert),
+        2 => (1usize..20).prop_map(Harm::Remove),
+        2 => (1usize..90).prop_map(Harm::Repeat),
+        1 => Just(Harm::Cut),
+    ];
+    (any::<usize>(), one)
+}
+
+fn harmed(mut bytes: Vec<u8>, harms: &[(usize, Harm)]) -> Vec<u8> {
+    for (at, harm) in harms {
+        let at = at % (bytes.len() + 1);
+        let end = |n: usize| (at + n).min(bytes.len());
+        match harm {
+            Harm::Change(b) => {
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = *b;
+                }
+            }
+            Harm::Insert(more) => drop(bytes.splice(at..at, more.iter().copied())),
+            Harm::Remove(n) => drop(bytes.drain(at..end(*n))),
+            Harm::Repeat(n) => {
+                let again = bytes[at..end(*n)].to_vec();
+                bytes.splice(at..at, again);
+            }
+            Harm::Cut => bytes.truncate(at),
+        }
+    }
+    bytes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whole conversations come through, however they are cut into pieces.
+    #[test]
+    fn a_conversation_comes_through(
+        replies in prop::collection::vec(reply(), 1..9),
+        cuts in prop::collection::vec(any::<usize>(), 0..30),
+    ) {
+        // what STAT counts bounds what may be listed after it
+        let replies: Vec<_> = replies.into_iter().filter(|(e, _)| *e != Expected::Stat).collect();
+        let expected: Vec<Expected> = replies.iter().map(|(e, _)| *e).collect();
+        let bytes: Vec<u8> = replies.iter().flat_map(|(_, b)| b.clone()).collect();
+        let told = feed(&expected, &bytes, &cuts);
+        prop_assert_eq!(told.len(), expected.len());
+        let whole = told.iter().all(|t| matches!(t, Told::Event(_) | Told::Message(_)));
+        prop_assert!(whole, "{:?}", told);
+    }
+
+    /// Whatever becomes of a conversation on its way: nothing panics, nothing is kept beyond a line,
+    /// and it makes no difference in which pieces it comes. A message never has bytes that were not
+    /// sent.
+    #[test]
+    fn a_harmed_conversation_is_read_the_same_in_all_pieces(
+        replies in prop::collection::vec(reply(), 1..9),
+        harms in prop::collection::vec(harm(), 1..6),
+        cuts in prop::collection::vec(any::<usize>(), 0..30),
+    ) {
+        let expected: Vec<Expected> = replies.iter().map(|(e, _)| *e).collect();
+        let bytes = harmed(replies.into_iter().flat_map(|(_, b)| b).collect(), &harms);
+        let whole = feed(&expected, &bytes, &[]);
+        prop_assert_eq!(&feed(&expected, &bytes, &cuts), &whole);
+        prop_assert!(whole.len() <= expected.len() + 1);
+        let texts: usize = whole.iter().map(|t| match t {
+            Told::Message(m) | Told::Unfinished(m) => m.len(),
+            _ => 0,
+        }).sum();
+        prop_assert!(texts <= bytes.len());
+    }
 
     #[test]
     fn what_is_stuffed_comes_back(text in dotty(), cuts in prop::collection::vec(any::<usize>(), 0..9)) {

@@ -135,10 +135,46 @@ fn without_uidl_headers_decide_and_what_looks_alike_is_fetched() {
 #[test]
 fn strays_are_adopted_where_both_sides_have_one() {
     let mut k = known(vec![]);
-    k.strays = [1, 2, 2, 5].map(|n| Stray { fingerprint: fingerprint(n) }).to_vec();
+    let stray = |n| Stray { fingerprint: fingerprint(n), sizes: 900..=2000 };
+    k.strays = [1, 2, 2, 5].map(stray).to_vec();
     let (_, s) = told(&[("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 4)], &k);
     let adopted: Vec<_> = s.adopted.iter().map(|(n, i)| (n.get(), *i)).collect();
     assert_eq!((adopted, fetched(&s)), (vec![(1, 0)], vec![2, 3, 4, 5]));
+}
+
+/// A list's copy of a message has its Message-ID and Date, and is another message.
+#[test]
+fn message_id_and_date_alone_settle_nothing() {
+    let resized = |n, content, size| UidlRow { size, ..row(n, &format!("old{n}"), content, D) };
+    // all UIDLs are new: of what has another size, or none, the bytes are compared
+    let k = known(vec![resized(1, 1, 700), resized(2, 2, 1002), resized(3, 3, 0)]);
+    let (first, s) = told(&[("n1", 1), ("n2", 2), ("n3", 3)], &k);
+    assert!(first.all_new);
+    assert_eq!((ids(&s.renamed), fetched(&s)), (vec![(2, 2)], vec![1, 3]));
+    // neither side has sizes
+    let (mut listed, headers) = mailbox(&[("n1", 3)]);
+    listed[0].size = 0;
+    let first = super::first(&listed, &k);
+    assert_eq!(fetched(&settle(&listed, &k, &first, &headers)), [1]);
+    // no UIDL, and one message only on each side
+    let k = known(vec![UidlRow { size: 700, ..row(1, "", 1, D) }]);
+    assert_eq!(fetched(&told(&[("", 1)], &k).1), [1]);
+    // what another program has put here
+    let mut k = known(vec![]);
+    k.strays = vec![Stray { fingerprint: fingerprint(1), sizes: 1002..=9000 }];
+    assert_eq!(fetched(&told(&[("a", 1)], &k).1), [1]);
+}
+
+/// UIDLs that are numbers begin at 1 on another server too.
+#[test]
+fn a_mailbox_that_is_numbered_anew_is_looked_at_whole() {
+    let mut rows: Vec<UidlRow> = (1..=5).map(|n| row(n, &n.to_string(), n, D)).collect();
+    // by chance the last one has the size of what has its UIDL now
+    rows[4].size = 1000 + 15;
+    let k = known(rows);
+    let (first, s) = told(&[("1", 11), ("2", 12), ("3", 13), ("4", 14), ("5", 15)], &k);
+    assert_eq!((first.known.len(), first.ask.len()), (0, 5));
+    assert_eq!((s.known.len(), fetched(&s)), (0, vec![1, 2, 3, 4, 5]));
 }
 
 #[test]
