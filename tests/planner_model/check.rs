@@ -84,7 +84,9 @@ struct Deletion {
 impl Check<'_> {
     fn special(&self, name: &FolderName) -> Option<SpecialUse> {
         let of = |w: &World| w.server.get(name).and_then(|b| b.special);
-        of(self.perturbed).or(of(self.before))
+        let mut known = self.perturbed.ledger.folders.values();
+        let noted = || known.find(|k| k.name == *name).and_then(|k| k.special);
+        of(self.perturbed).or(of(self.before)).or_else(noted)
     }
 
     fn policy(&self, name: &FolderName) -> FolderPolicy {

@@ -117,7 +117,7 @@ fn killed(
             .and_then(|()| if renumbered { check.either(&other, &w) } else { check.check(&w) })
             .map_err(|e| format!("killed at step {at} of {steps} ({renumbered}): {e}"))?;
         // of what was saved out of a folder that is left alone, the row there waits, or came along
-        let all = case.policy.exclude.is_empty();
+        let all = case.policy.exclude.is_empty() && !check.before.has_copies();
         let (a, b) = (summary(through), summary(&w));
         if a != b && all && !renumbered && !case.copies && case.complete == (true, true) {
             let only = |x: &[String], y: &[String]| -> Vec<String> {

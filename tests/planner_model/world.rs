@@ -2,7 +2,7 @@
 //! `ghost`, the number of the message that it is. The planner never sees it; the checker does, and
 //! so knows without any pairing what should have become of which message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailkeep::model::{
     BaseName, ContentHash, FileName, Fingerprint, Flags, FolderId, FolderName, Gone, Identity,
@@ -428,6 +428,13 @@ impl World {
         (l.intent, l.unlinking, l.first_pass) = (None, None, true);
     }
 
+    /// Whether two rows have the same bytes. Which of them goes as one of several may depend on
+    /// which is moved first.
+    pub fn has_copies(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        self.ledger.rows.values().any(|r| !seen.insert(r.identity.content))
+    }
+
     /// Whether both sides are what the rows say.
     pub fn is_in_step(&self) -> bool {
         let agree = |r: &Row| match r.state {
@@ -444,7 +451,11 @@ impl World {
         };
         let there: usize = self.server.values().map(|b| b.mails.len()).sum();
         let here: usize = self.disk.values().map(|d| d.len()).sum();
+        let renumbered = |(n, b): (&FolderName, &Mailbox)| {
+            self.ledger.folders.values().any(|k| k.name == *n && k.validity != Some(b.validity))
+        };
         self.ledger.rows.values().all(agree)
+            && !self.server.iter().any(renumbered)
             && there == count([State::Synced, State::Absent])
             && here == count([State::Synced, State::Kept])
     }
