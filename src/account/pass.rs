@@ -488,6 +488,7 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
     let mut acted = false;
     let mut before: Option<Decision> = None;
     p.waiting.clear();
+    resolve::finish_removals(p)?;
     for _ in 0..ROUNDS {
         resolve::find_copies(p).await?;
         let (trees, plan) = planned(p).await?;

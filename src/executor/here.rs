@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::journal;
 use crate::account::pass::Pass;
 use crate::error::{Kind, Result};
-use crate::ledger::{Action as Done, Side};
+use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::maildir::{self, KeywordMap, names, place_path};
 use crate::model::{
     BaseName, FileName, Flags, FolderId, Info, Place, Row, RowId, State, SystemFlags,
@@ -281,6 +281,7 @@ pub fn unlink_vanished(
         let mut gone = Vec::new();
         let mut kept = Vec::new();
         let mut folders = BTreeSet::new();
+        let open = intents(p, part.iter().map(|(id, ..)| *id))?;
         for (id, twin, approved) in part {
             let one = unlink_one(p, trees, *id, *twin);
             match p.each(one)? {
@@ -319,10 +320,34 @@ pub fn unlink_vanished(
                 tx.delete_row(row.id)?;
             }
             kept.iter().try_for_each(|r| tx.update_row(r))?;
+            open.iter().try_for_each(|i| tx.delete_intent(*i))?;
             entries.iter().try_for_each(|e| tx.journal(e))
         })?;
     }
     Ok(())
+}
+
+/// Says whose files are about to be removed.
+fn intents(p: &mut Pass<'_>, rows: impl Iterator<Item = RowId>) -> Result<Vec<IntentId>> {
+    let mut made = Vec::new();
+    for id in rows {
+        let Some(row) = p.ledger.with(|l| l.row(id))? else { continue };
+        made.push(Intent {
+            id: IntentId(0),
+            kind: IntentKind::Unlink,
+            row: Some(id),
+            from: None,
+            uid: None,
+            target: row.folder,
+            source_folder: Some(row.folder),
+            place: row.place,
+            identity: row.identity,
+            uidvalidity: None,
+            uidnext_before: None,
+            created: p.now(),
+        });
+    }
+    p.write(|tx| made.iter().map(|i| tx.add_intent(i)).collect())
 }
 
 /// Whether the file went; `false`: it holds other bytes than the server had, and stays.

@@ -122,7 +122,7 @@ async fn move_group(
         new.keeps = keeps_in(p, &row, to);
         take_file(&mut new, f);
         translate(p, &row, &mut new, f)?;
-        if row.state == State::Pending {
+        if row.state != State::Synced {
             unite(&mut new);
         }
         updates.push(new);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::common::dovecot::{Mode, Options};
+use crate::common::maildir::deliver;
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -429,5 +430,49 @@ fn a_folder_deleted_there_with_one_below_it() {
         maildir::deliver(&world.mk.folder("Lists"), &world.mint.letter(200));
         world.mk.sync_ok();
         assert_eq!(world.remote("Lists").len(), 1, "{mode:?}");
+    }
+}
+
+#[test]
+fn kept_mail_fetched_once_more_stays_kept() {
+    let mut world = World::new(Dovecot::start());
+    world.mk.deletes("keep", "mirror");
+    world.mk.rule("folders = [\"Work\"]\nremote_delete = \"mirror\"");
+    world.mk.sync_ok();
+    let letter = world.remote("INBOX").swap_remove(0);
+    let file = world.twin("INBOX", &letter);
+    world.server.imap().expunge("INBOX", &[letter.uid]);
+    world.mk.sync_ok();
+    let uids = world.uids("Work");
+    // the server has it again, in a folder that mirrors; and here it was deleted
+    let date = file.date;
+    let body = fs::read(&file.path).unwrap();
+    fs::remove_file(&file.path).unwrap();
+    world.server.imap().append("Work", &Letter::new(body, &[], date));
+    world.mk.sync_ok();
+    let there = world.remote("Work").into_iter().find(|m| !uids.contains(&m.uid)).unwrap();
+    let again = world.twin("Work", &there);
+    world.server.imap().expunge("Work", &[there.uid]);
+    world.mk.sync_ok();
+    assert!(again.path.exists(), "kept mail stays kept");
+}
+
+#[test]
+fn what_is_put_back_unites_its_flags_with_the_server_s() {
+    for to in ["INBOX", "Work"] {
+        let world = world_with("mirror", "keep");
+        let letter = world.remote("INBOX").swap_remove(0);
+        world.server.imap().store("INBOX", &[letter.uid], "FLAGS", &["\\Seen", "\\Flagged"]);
+        world.mk.sync_ok();
+        let file = world.twin("INBOX", &letter);
+        let body = fs::read(&file.path).unwrap();
+        fs::remove_file(&file.path).unwrap();
+        world.mk.sync_ok();
+        deliver(&world.mk.folder(to), &Letter::new(body, &["\\Answered"], file.date));
+        world.mk.sync_ok();
+        world.assert_same();
+        let again = world.remote(to).into_iter().find(|m| m.hash == letter.hash).unwrap();
+        let flags: Vec<&str> = again.flags.iter().map(String::as_str).collect();
+        assert_eq!(flags, ["\\Answered", "\\Flagged", "\\Seen"]);
     }
 }
