@@ -68,6 +68,10 @@ fn folder(trees: &Trees, id: FolderId, f: &Folder, out: &mut Out) {
     match (f.server, f.disk) {
         (Presence::There, Presence::Never) => out.folders.push(Change::FolderArrived(id)),
         (Presence::Never, Presence::There) => out.folders.push(Change::FolderAppeared(id)),
+        // like its messages, it waits where not everything was looked at: those whose fate is not
+        // known yet may need it
+        (Presence::Vanished, _) if !trees.remote_complete => {}
+        (_, Presence::Vanished) if !trees.local_complete => {}
         // what a removal cut short may have left of it
         (Presence::Vanished, Presence::There | Presence::Vanished) => {
             out.emptied.push(Change::FolderVanishedThere(id));
