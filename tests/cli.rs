@@ -132,7 +132,13 @@ fn ledger(w: &World) -> (Place, PathBuf) {
                 next: String::new(),
                 state: HoldState::Open,
                 created: 1_700_000_000,
-                items: vec![HoldItem { row: Some(row), folder: id, base: None, content: None }],
+                items: vec![HoldItem {
+                    row: Some(row),
+                    folder: id,
+                    base: None,
+                    content: None,
+                    reader: None,
+                }],
             })?;
             let mut meta = tx.meta()?;
             meta.last_pass = Some(1_700_000_000);
