@@ -112,8 +112,24 @@ impl Round {
     }
 }
 
-/// What stands alike on both sides.
-type Alike<'a> = (Vec<&'a Row>, Vec<FileId>);
+/// What stands alike on both sides, and has no pair yet.
+#[derive(Default)]
+struct Alike<'a> {
+    arrived: Vec<&'a Row>,
+    files: Vec<FileId>,
+    /// There are more, which have a pair or may get one.
+    more: bool,
+}
+
+impl<'a> Alike<'a> {
+    /// The two that stand once on each side.
+    fn once(&self) -> Option<(&'a Row, FileId)> {
+        match (self.arrived.as_slice(), self.files.as_slice()) {
+            ([a], [f]) if !self.more => Some((a, *f)),
+            _ => None,
+        }
+    }
+}
 
 /// One side of a group of messages that look alike.
 struct Candidate<'a> {
@@ -357,12 +373,10 @@ fn by_content(
 /// the size: other programs add headers to what they store.
 fn without_size(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs, wants: &BTreeSet<RowId>) {
     let groups = alike(trees, arrivals, pairs, wants, Some);
-    for ((_, fingerprint), (arrived, files)) in groups {
-        if let ([a], [f]) = (arrived.as_slice(), files.as_slice())
-            && fingerprint.is_complete()
-        {
+    for ((_, fingerprint), group) in groups {
+        if let Some((a, f)) = group.once().filter(|_| fingerprint.is_complete()) {
             // a hash that is known to differ ties nothing together
-            pairs.join(a.id, Known::File(*f, false));
+            pairs.join(a.id, Known::File(f, false));
         }
     }
 }
@@ -376,19 +390,19 @@ fn without_size_elsewhere(
     pairs: &mut Pairs,
     wants: &mut BTreeSet<RowId>,
 ) {
-    for ((_, fingerprint), (arrived, files)) in alike(trees, arrivals, pairs, wants, |_| None) {
-        if files.is_empty() {
-            continue;
-        }
-        if let ([a], [f]) = (arrived.as_slice(), files.as_slice())
+    let groups = alike(trees, arrivals, pairs, wants, |_| None);
+    for ((_, fingerprint), group) in groups {
+        let is_sent = |id| trees.files.get(&id).is_some_and(|f| trees.is_sent(f.folder));
+        if let Some((a, f)) = group.once()
             && fingerprint.is_complete()
             && a.identity.content.is_none()
-            && trees
-                .files
-                .get(f)
-                .is_some_and(|f| trees.is_sent(f.folder) == trees.is_sent(a.folder))
+            && is_sent(f) == trees.is_sent(a.folder)
         {
-            pairs.join(a.id, Known::File(*f, false));
+            pairs.join(a.id, Known::File(f, false));
+            continue;
+        }
+        let Alike { arrived, files, .. } = group;
+        if files.is_empty() {
             continue;
         }
         wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
@@ -424,17 +438,24 @@ fn alike<'a>(
     let mut groups: BTreeMap<_, Alike<'_>> = BTreeMap::new();
     let draft = |folder: FolderId, flagged: bool| flagged || trees.is_drafts(folder);
     for (id, f) in &trees.files {
-        if !pairs.files.contains(id) && !draft(f.folder, f.flags.has(SystemFlags::DRAFT)) {
-            groups.entry((at(f.folder), &f.identity.fingerprint)).or_default().1.push(*id);
+        let group = groups.entry((at(f.folder), &f.identity.fingerprint)).or_default();
+        if pairs.files.contains(id) || draft(f.folder, f.flags.has(SystemFlags::DRAFT)) {
+            group.more = true;
+        } else {
+            group.files.push(*id);
         }
     }
     for a in arrivals {
-        if !pairs.by_arrival.contains_key(&a.id)
-            && !wants.contains(&a.id)
-            && !draft(a.folder, a.remote.has(SystemFlags::DRAFT))
-            && let Some(g) = groups.get_mut(&(at(a.folder), &a.identity.fingerprint))
+        let Some(group) = groups.get_mut(&(at(a.folder), &a.identity.fingerprint)) else {
+            continue;
+        };
+        if pairs.by_arrival.contains_key(&a.id)
+            || wants.contains(&a.id)
+            || draft(a.folder, a.remote.has(SystemFlags::DRAFT))
         {
-            g.0.push(a);
+            group.more = true;
+        } else {
+            group.arrived.push(a);
         }
     }
     groups

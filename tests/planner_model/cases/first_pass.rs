@@ -100,6 +100,27 @@ fn two_with_a_message_id_and_other_bytes_do_not_pair() {
 }
 
 #[test]
+fn what_is_left_of_several_with_a_message_id_does_not_pair() {
+    for (there, here) in [("INBOX", "INBOX"), ("Archive", "Junk")] {
+        let mut s = scene();
+        for (name, size) in [("a", 1000), ("b", 2000), ("c", 3000)] {
+            s.bytes(name, "<x>", "d", size);
+        }
+        s.arrive("INBOX", "a");
+        s.put("INBOX", "a");
+        s.arrive(there, "b");
+        s.put(here, "c");
+        lost(&mut s);
+        let mut all = [format!("{there} b"), format!("{here} c"), "INBOX a".into()];
+        all.sort();
+        let mut server = [format!("{there} b"), "INBOX a".into()];
+        server.sort();
+        s.ends(&server.join(", "), &all.join(", "));
+        assert_eq!(s.w.downloads.len(), 1);
+    }
+}
+
+#[test]
 fn what_was_sent_is_not_what_came_back_from_the_list() {
     let mut s = scene();
     s.w.settle_folder("Sent", Some(SpecialUse::Sent));
