@@ -378,6 +378,34 @@ fn gone_there_and_moved_here_is_kept_and_never_sent() {
 }
 
 #[test]
+fn gone_there_and_copied_here_is_kept_and_never_sent() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.put("Archive", "a");
+    s.ends("", "Archive a, INBOX a");
+    assert_eq!(s.states(), [Kept, Kept]);
+    // and moved, too, by a reader that writes headers
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.move_here("INBOX", "a", "Archive");
+    s.put("Junk", "a'");
+    s.ends("", "Archive a, Junk a'");
+    assert_eq!(s.states(), [Kept, Kept]);
+}
+
+#[test]
+fn a_copy_of_what_may_be_gone_there_waits_for_a_complete_listing() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.put("Archive", "a");
+    s.complete = (false, true);
+    assert_eq!((s.pass().unsure, s.states()), (2, vec![Synced]));
+}
+
+#[test]
 fn moved_there_and_deleted_here_is_there_again() {
     for policy in [LocalDelete::Trash, LocalDelete::Mirror] {
         let mut s = scene();
