@@ -91,6 +91,20 @@ const ROUNDS: [Round; 9] = [
     Round::FilesElsewhere,
 ];
 
+/// In a first pass, what is on both sides has no row, and its file stands in its folder: that is
+/// closer than an equal one that was `kept` elsewhere.
+const FIRST_PASS: [Round; 9] = [
+    Round::Epoch,
+    Round::Vanished,
+    Round::EpochElsewhere,
+    Round::Absent,
+    Round::AbsentElsewhere,
+    Round::Kept,
+    Round::Files,
+    Round::KeptElsewhere,
+    Round::FilesElsewhere,
+];
+
 impl Round {
     fn same_folder(self) -> bool {
         matches!(self, Self::Epoch | Self::Kept | Self::Absent | Self::Files)
@@ -136,8 +150,13 @@ pub(super) fn pair(trees: &Trees, index: &Index<'_>, wants: &mut BTreeSet<RowId>
     }
     sent::copies(trees, index, &arrivals, &mut pairs);
     sent::uploads(trees, index, &arrivals, &mut pairs, wants);
-    by_server_id(trees, &arrivals, &mut pairs);
-    for round in ROUNDS {
+    let rounds = if trees.first_pass { FIRST_PASS } else { ROUNDS };
+    let after_files = |r: &Round| trees.first_pass && *r == Round::KeptElsewhere;
+    by_server_id(trees, rounds.into_iter().filter(|r| !after_files(r)), &arrivals, &mut pairs);
+    for round in rounds {
+        if after_files(&round) {
+            by_server_id(trees, [round], &arrivals, &mut pairs);
+        }
         if round == Round::FilesElsewhere && trees.first_pass && trees.sizes_lie {
             // no size can speak for another folder: the same folder first
             without_size(trees, &arrivals, &mut pairs, wants);
@@ -193,11 +212,16 @@ fn candidates<'a>(
 }
 
 /// The server's own id is proof. Labels share one id: the same folder goes first.
-fn by_server_id(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs) {
+fn by_server_id(
+    trees: &Trees,
+    rounds: impl IntoIterator<Item = Round>,
+    arrivals: &[&Row],
+    pairs: &mut Pairs,
+) {
     if arrivals.iter().all(|a| a.identity.server_id.is_none()) {
         return;
     }
-    for round in ROUNDS {
+    for round in rounds {
         let mut known: BTreeMap<(&ServerId, Option<FolderId>), VecDeque<RowId>> = BTreeMap::new();
         for r in trees.rows.values().filter(|r| round.takes(r)) {
             if let Some(id) = &r.identity.server_id {
