@@ -309,17 +309,26 @@ impl Pass<'_> {
         self.ledger.with(|l| l.write(|tx| tx.update_folder(&rec)))
     }
 
-    /// The folder that deleted messages are moved to.
+    /// The folder that deleted messages are moved to. One that the configuration names is made when
+    /// it is not there (any more).
     pub fn trash(&self) -> Option<FolderId> {
-        let there = |f: &FolderState| f.server == Presence::There || f.server == Presence::Never;
         self.folders
             .iter()
             .find(|(_, f)| f.is_trash() && f.server == Presence::There)
             .map(|(id, _)| *id)
             .or_else(|| {
                 let name = self.account.policy.trash.as_ref()?;
-                self.folder_named(name).filter(|id| self.folders.get(id).is_some_and(there))
+                self.folder_named(name)
             })
+    }
+
+    /// Gives the trash that the configuration names a record, if something is about to go there.
+    fn prepare_trash(&mut self) -> Result<()> {
+        let named = self.account.policy.trash.clone().filter(|_| !self.missing.is_empty());
+        if let (None, Some(name)) = (self.trash(), named) {
+            self.add_folder(&name, |_| {})?;
+        }
+        Ok(())
     }
 
     /// Notes an error of a message or folder, and gives back one that reaches further. Whoever asked
@@ -479,6 +488,7 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
     let mut acted = false;
     let mut before: Option<Decision> = None;
     p.waiting.clear();
+    resolve::finish_removals(p)?;
     for _ in 0..ROUNDS {
         resolve::find_copies(p).await?;
         let (trees, plan) = planned(p).await?;
@@ -522,6 +532,7 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
 
 /// The trees and their plan, with every content that pairing wants.
 async fn planned(p: &mut Pass<'_>) -> Result<(Trees, reconcile::Plan)> {
+    p.prepare_trash()?;
     loop {
         let trees = observe::trees(p)?;
         let plan = reconcile::plan(&trees);

@@ -1,4 +1,4 @@
-//! Intents: what the server was asked for when something broke. What it did arrives as a new
+//! Intents: what the server was asked for, or was to be removed here, when something broke. What it did arrives as a new
 //! message and pairs; what does not show up within a while was not done, and only then is it asked
 //! for again.
 
@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::observe;
 use super::pass::Pass;
 use crate::error::Result;
-use crate::executor::keeps_in;
-use crate::ledger::{Intent, IntentKind};
+use crate::executor::{journal, keeps_in};
+use crate::ledger::{Action as Done, Intent, IntentKind, Side};
 use crate::model::{BaseName, ContentHash, FolderId, Row, RowId, State};
 use crate::policy::decide::{Action, Decision};
 use crate::reconcile::{FileId, Trees};
@@ -19,7 +19,7 @@ const FINISHING: i64 = 10;
 
 /// Tells of intents that are open at the start.
 pub fn open_intents(p: &mut Pass<'_>) -> Result<()> {
-    let open = p.ledger.with(|l| l.intents())?.len();
+    let open = asked_there(p)?.len();
     if open > 0 {
         tracing::info!(
             "{}: {open} uploads or moves were interrupted; looking for them on the server",
@@ -29,6 +29,53 @@ pub fn open_intents(p: &mut Pass<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What the server was asked for.
+fn asked_there(p: &Pass<'_>) -> Result<Vec<Intent>> {
+    let mut open = p.ledger.with(|l| l.intents())?;
+    open.retain(|i| i.kind != IntentKind::Unlink);
+    Ok(open)
+}
+
+/// Ends removals here that broke in the middle: the row of a file that went goes too. An equal file
+/// that stands in that folder is another one, and is not to be removed in its place.
+pub fn finish_removals(p: &mut Pass<'_>) -> Result<()> {
+    if p.options.dry_run {
+        return Ok(());
+    }
+    let mut open = p.ledger.with(|l| l.intents())?;
+    open.retain(|i| i.kind == IntentKind::Unlink);
+    let mut closed = Vec::new();
+    let mut gone = Vec::new();
+    let mut entries = Vec::new();
+    for intent in open {
+        let row = intent.row.map(|id| p.ledger.with(|l| l.row(id))).transpose()?.flatten();
+        match row.filter(|r| !r.on_server() && r.place == intent.place) {
+            Some(row) if p.missing.contains(&row.id) => {
+                let why = "it went from the server; its file was removed when the pass before was \
+                           interrupted";
+                entries.push(journal::of_row(p, Done::UnlinkHere, Side::Here, &row, why));
+                gone.push(row.id);
+            }
+            // whether it went is not known before everything was looked at
+            Some(_) if !p.local_complete => continue,
+            _ => {}
+        }
+        closed.push(intent.id);
+    }
+    if closed.is_empty() {
+        return Ok(());
+    }
+    for id in &gone {
+        p.missing.remove(id);
+    }
+    p.report.deleted += gone.len() as u64;
+    p.write(|tx| {
+        gone.iter().try_for_each(|id| tx.delete_row(*id))?;
+        closed.iter().try_for_each(|id| tx.delete_intent(*id))?;
+        entries.iter().try_for_each(|e| tx.journal(e))
+    })
+}
+
 /// Finds the copies that interrupted commands made, and notes whose they are: a copy whose file was
 /// rewritten here looks like nothing else, and where the server has no MOVE, its original is still
 /// to be expunged. What was moved whole is paired like any other move.
@@ -36,7 +83,7 @@ pub async fn find_copies(p: &mut Pass<'_>) -> Result<()> {
     if p.options.dry_run {
         return Ok(());
     }
-    for intent in p.ledger.with(|l| l.intents())? {
+    for intent in asked_there(p)? {
         let Some(row) = intent.row.filter(|_| intent.kind != IntentKind::Append) else { continue };
         let Some(original) = p.ledger.with(|l| l.row(row))?.filter(Row::on_server) else {
             continue;
@@ -92,7 +139,7 @@ pub fn hold_back_open_intents(
     trees: &Trees,
     decision: &mut Decision,
 ) -> Result<()> {
-    let open = p.ledger.with(|l| l.intents())?;
+    let open = asked_there(p)?;
     if open.is_empty() {
         return Ok(());
     }
@@ -112,13 +159,15 @@ pub fn hold_back_open_intents(
         let row = intent.row.filter(|_| intent.place.is_none());
         let original = row.map(|id| p.ledger.with(|l| l.row(id))).transpose()?.flatten();
         let waits = file.is_some() || original.is_some_and(|r| r.on_server());
-        let has_time = now < intent.created + FINISHING;
+        // one of the future was noted before the clock was set back, and before this pass
+        let created = if intent.created > now { p.started } else { intent.created };
+        let has_time = now < created + FINISHING;
         let file = file.filter(|f| asked.files.contains(f));
         let row = intent.row.filter(|r| asked.rows.contains(r));
         if has_time && (file.is_some() || row.is_some()) {
             held.files.extend(file);
             held.rows.extend(row);
-            p.wait_until = p.wait_until.max(Some(intent.created + FINISHING));
+            p.wait_until = p.wait_until.max(Some(created + FINISHING));
         } else if let (Some(file), false) = (file, has_time)
             && altered(p, intent)?
         {
@@ -242,7 +291,8 @@ fn altered(p: &Pass<'_>, intent: &Intent) -> Result<bool> {
 /// again.
 pub async fn wait_for_intents(p: &mut Pass<'_>, round: usize) -> Result<()> {
     let Some(until) = p.wait_until.take() else { return Ok(()) };
-    let left = u64::try_from(until - p.now()).unwrap_or(0);
+    // the clock may be set back meanwhile
+    let left = u64::try_from((until - p.now()).min(FINISHING)).unwrap_or(0);
     tracing::debug!("round {round}: {left} s for interrupted commands");
     tokio::time::sleep(Duration::from_secs(left + 1)).await;
     p.look_again = true;

@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::LogFormat;
 use super::progress::{Bar, LineShow};
+use super::table::cell;
 use crate::error::{Error, Kind, Result, Scope};
 use crate::progress::Progress;
 
@@ -97,7 +98,7 @@ impl Screen {
             return;
         }
         match (self.format, account) {
-            (LogFormat::Text, Some(account)) => self.err(&format!("{account}: {text}")),
+            (LogFormat::Text, Some(account)) => self.err(&format!("{account}: {}", cell(text))),
             (LogFormat::Text, None) => self.err(text),
             (LogFormat::Json, account) => self.err(
                 &serde_json::json!({
@@ -139,14 +140,17 @@ fn now() -> String {
 /// that editors find the place. A next step of several lines stands below.
 fn text_of(account: Option<&str>, e: &Error) -> String {
     let (before, last) = match e.what.rsplit_once('\n') {
-        Some((before, last)) => (format!("{before}\n"), last),
-        None => (String::new(), e.what.as_str()),
+        // only what we say ourselves, of no account, has lines: a file's name must not make one
+        Some((before, last)) if account.is_none() => (format!("{before}\n"), cell(last)),
+        _ => (String::new(), cell(&e.what)),
     };
     let account = account.map(|a| format!("{a}: ")).unwrap_or_default();
     let next = match e.next.as_str() {
         "" => String::new(),
-        next if next.contains('\n') => format!("\n{next}"),
-        next => format!(" ({next})"),
+        next if next.contains('\n') => {
+            next.lines().map(|line| format!("\n{}", cell(line))).collect()
+        }
+        next => format!(" ({})", cell(next)),
     };
     format!("{before}mailkeep: {account}{last}{next}")
 }
@@ -156,7 +160,9 @@ pub struct LogLine(Screen);
 
 impl Write for LogLine {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.aside(|| io::stderr().lock().write_all(bytes))?;
+        let line = String::from_utf8_lossy(bytes);
+        let line = format!("{}\n", cell(line.trim_end_matches('\n')));
+        self.0.aside(|| io::stderr().lock().write_all(line.as_bytes()))?;
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {

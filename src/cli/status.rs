@@ -339,7 +339,7 @@ fn lines(account: &Account, report: &Report, invocation: &str) -> Vec<String> {
         let row = |f: &Folder| {
             let numbers = [f.messages, f.kept, f.pending].map(|n| n.to_string());
             let [messages, kept, pending] = numbers;
-            vec![f.name.clone(), messages, kept, pending, f.held.to_string(), cell(&f.push)]
+            vec![cell(&f.name), messages, kept, pending, f.held.to_string(), cell(&f.push)]
         };
         let rows: Vec<_> = report.folders.iter().map(row).collect();
         let heading = ["FOLDER", "MESSAGES", "KEPT", "PENDING", "HELD", "PUSH"];

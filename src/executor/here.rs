@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::journal;
 use crate::account::pass::Pass;
 use crate::error::{Kind, Result};
-use crate::ledger::{Action as Done, Side};
+use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::maildir::{self, KeywordMap, names, place_path};
 use crate::model::{
     BaseName, FileName, Flags, FolderId, Info, Place, Row, RowId, State, SystemFlags,
@@ -43,7 +43,14 @@ pub fn remove_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
         return Ok(());
     }
     let name = p.folder(id)?.rec.name.clone();
-    p.maildir.remove_folder(&name)?;
+    match p.maildir.remove_folder(&name) {
+        // it stays until a person removes what is in the way; nobody is waited for
+        Err(e) if e.kind == Kind::Maildir => {
+            p.report.notes.push(e.to_string());
+            return Ok(());
+        }
+        removed => removed?,
+    }
     let entry =
         journal::in_folder(p, Done::FolderRemove, Side::Here, id, "it is gone from the server");
     p.write(|tx| {
@@ -302,6 +309,7 @@ pub fn unlink_vanished(
         let mut gone = Vec::new();
         let mut kept = Vec::new();
         let mut folders = BTreeSet::new();
+        let open = intents(p, part.iter().map(|(id, ..)| *id))?;
         for (id, twin, approved) in part {
             let one = unlink_one(p, trees, *id, *twin);
             match p.each(one)? {
@@ -340,10 +348,34 @@ pub fn unlink_vanished(
                 tx.delete_row(row.id)?;
             }
             kept.iter().try_for_each(|r| tx.update_row(r))?;
+            open.iter().try_for_each(|i| tx.delete_intent(*i))?;
             entries.iter().try_for_each(|e| tx.journal(e))
         })?;
     }
     Ok(())
+}
+
+/// Says whose files are about to be removed.
+fn intents(p: &mut Pass<'_>, rows: impl Iterator<Item = RowId>) -> Result<Vec<IntentId>> {
+    let mut made = Vec::new();
+    for id in rows {
+        let Some(row) = p.ledger.with(|l| l.row(id))? else { continue };
+        made.push(Intent {
+            id: IntentId(0),
+            kind: IntentKind::Unlink,
+            row: Some(id),
+            from: None,
+            uid: None,
+            target: row.folder,
+            source_folder: Some(row.folder),
+            place: row.place,
+            identity: row.identity,
+            uidvalidity: None,
+            uidnext_before: None,
+            created: p.now(),
+        });
+    }
+    p.write(|tx| made.iter().map(|i| tx.add_intent(i)).collect())
 }
 
 /// Whether the file went; `false`: it holds other bytes than the server had, and stays.

@@ -85,7 +85,8 @@ pub fn meet(
             let (Some(new), Some(f)) = (trees.rows.get(arrival), trees.files.get(file)) else {
                 continue;
             };
-            let Some(row) = c.now(p, *id)? else { continue };
+            let Some(mut row) = c.now(p, *id)? else { continue };
+            row.local.clone_from(&f.flags);
             let mut row = renumbered(p, &row, new);
             take_file(&mut row, f);
             let why = "moved on both sides";
@@ -274,9 +275,8 @@ fn adopt(
 /// The row with the arrival's UID, folder and flags.
 fn renumbered(p: &Pass<'_>, row: &Row, arrival: &Row) -> Row {
     let mut r = row.clone();
-    let was_kept = r.state == State::Kept;
-    // kept mail stays kept, whatever holds where the server has it again
-    r.keeps = was_kept || keeps_in(p, row, arrival.folder);
+    let had_no_base = r.state != State::Synced;
+    r.keeps = keeps_in(p, row, arrival.folder);
     r.state = State::Synced;
     r.folder = arrival.folder;
     r.uid = arrival.uid;
@@ -285,17 +285,20 @@ fn renumbered(p: &Pass<'_>, row: &Row, arrival: &Row) -> Row {
     r.identity.wire_size = arrival.identity.wire_size;
     r.identity.internal_date = arrival.identity.internal_date;
     r.identity.server_id.clone_from(&arrival.identity.server_id);
-    if was_kept {
+    if had_no_base {
         unite(&mut r);
     }
     r
 }
 
 /// Whether the row keeps its message in another folder, whatever holds there. A message that goes
-/// to `\Trash` takes the keep of the folder it came from along, until it leaves it.
+/// to `\Trash` takes the keep of the folder it came from along, until it leaves it. Kept mail stays
+/// kept wherever the server has it again.
 pub fn keeps_in(p: &Pass<'_>, row: &Row, to: FolderId) -> bool {
     let trash = p.trash();
-    if row.folder == to {
+    if row.state == State::Kept {
+        true
+    } else if row.folder == to {
         row.keeps
     } else if Some(to) == trash {
         row.keeps || keeps(p, row.folder)
@@ -382,10 +385,11 @@ pub fn rename(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileId)]) -> Resul
             let (Some(mut row), Some(f)) = (c.now(p, *id)?, trees.files.get(file)) else {
                 continue;
             };
-            if row.state == State::Absent {
-                row.state = State::Synced; // somebody put it back
-            }
             take_file(&mut row, f);
+            if row.state == State::Absent {
+                row.state = State::Synced; // somebody put it back, with flags of its own
+                unite(&mut row);
+            }
             let why = "its file has another name";
             c.entries.push(journal::of_row(p, Done::MoveHere, Side::Here, &row, why));
             c.update(row);

@@ -8,7 +8,7 @@
 mod delete_there;
 pub mod here;
 mod joins;
-mod journal;
+pub(crate) mod journal;
 pub mod pipeline;
 mod pull;
 mod refile_there;

@@ -73,7 +73,6 @@ async fn fetch_all(
         .iter()
         .filter_map(|(id, instead)| trees.rows.get(id).map(|r| (r.folder, (r, *instead))));
     let rows = by_folder(rows);
-    let trash = p.trash();
     let expected: u64 = rows.values().map(|r| r.len() as u64).sum::<u64>()
         + pulls.iter().filter_map(|(id, _)| p.folders.get(id)?.fresh?.count).sum::<u64>();
     p.progress.begin(expected);
@@ -82,9 +81,9 @@ async fn fetch_all(
             .into_iter()
             .filter_map(|(r, instead)| {
                 let mut row = r.clone();
-                // deleted here, then moved to the trash there: it takes its keep along
+                // deleted here, then moved there: it takes its keep along, as it would with its file
                 let old = instead.and_then(|i| trees.rows.get(&i));
-                row.keeps |= trash == Some(folder) && old.is_some_and(|r| keeps_in(p, r, folder));
+                row.keeps |= old.is_some_and(|r| keeps_in(p, r, folder));
                 Some((r.uid?, (row, instead)))
             })
             .collect();

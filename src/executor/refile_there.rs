@@ -13,8 +13,8 @@ use crate::error::{Kind, Result};
 use crate::imap::Expunged;
 use crate::ledger::{Action as Done, IntentId, IntentKind, Side};
 use crate::maildir::place_path;
-use crate::model::{FolderId, Row, RowId, State, UidSet};
-use crate::reconcile::{FileId, Trees};
+use crate::model::{FolderId, Keyword, Row, RowId, State, UidSet};
+use crate::reconcile::{FileId, LocalFile, Trees};
 
 /// Moves messages on the server to where their files are.
 pub async fn move_messages(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileId)]) -> Result<()> {
@@ -121,7 +121,8 @@ async fn move_group(
         new.uid = Some(uid);
         new.keeps = keeps_in(p, &row, to);
         take_file(&mut new, f);
-        if row.state == State::Pending {
+        translate(p, &row, &mut new, f)?;
+        if row.state != State::Synced {
             unite(&mut new);
         }
         updates.push(new);
@@ -141,6 +142,26 @@ async fn move_group(
         open.iter().try_for_each(|i| tx.delete_intent(*i))?;
         entries.iter().try_for_each(|e| tx.journal(e))
     })
+}
+
+/// Letters are a folder's own, and a reader that moves a file knows nothing of that: they still mean
+/// what they meant before. A keyword that they do not say where the file is now was not removed; it
+/// comes from the server again, and gets its letter.
+fn translate(p: &Pass<'_>, old: &Row, new: &mut Row, f: &LocalFile) -> Result<()> {
+    let (before, here) = (&old.local.keywords, &f.flags.keywords);
+    // a program that knows of letters has chosen others
+    if old.folder == f.folder || here == before {
+        return Ok(());
+    }
+    let source = p.folder(old.folder)?;
+    let meant = match source.letters_void {
+        true => before.clone(),
+        false => source.keywords.flags_of(&f.place.file.info()).0.keywords,
+    };
+    new.local.keywords.retain(|k| meant.contains(k));
+    let unsaid = |k: &Keyword| meant.contains(k) && before.contains(k) && !here.contains(k);
+    new.agreed.keywords.retain(|k| !unsaid(k));
+    Ok(())
 }
 
 /// Copies on the server what was copied here.
@@ -219,6 +240,7 @@ async fn copy_group(
         copy.keeps = keeps_in(p, &row, to);
         copy.identity.server_id = None;
         take_file(&mut copy, f);
+        translate(p, &row, &mut copy, f)?;
         copy.exact = row.exact && f.identity.content == row.identity.content;
         new.push(copy);
         p.files.remove(file);

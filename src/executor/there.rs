@@ -52,6 +52,10 @@ pub async fn remove_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
         return Ok(());
     }
     let wire = p.folder(id)?.wire()?;
+    // asked at every pass, as long as there are any: nothing is written for that (I5)
+    if p.session.has_below(&wire) {
+        return Ok(());
+    }
     p.open = None;
     p.guard.open(&p.ledger)?;
     if p.session.delete_if_empty(&wire).await? {

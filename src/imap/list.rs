@@ -286,11 +286,16 @@ impl Session {
         Ok(wire)
     }
 
+    /// Whether folders stand below this one, by the last listing.
+    pub fn has_below(&self, wire: &[u8]) -> bool {
+        self.wires.values().any(|(w, s)| below(wire, w, *s))
+    }
+
     /// Removes a folder, if opening it now shows it empty and nothing listed stands below it; else
     /// says `false`. Leaves no folder selected.
     pub async fn delete_if_empty(&mut self, wire: &[u8]) -> Result<bool> {
         let arg = quoted(wire)?;
-        if self.wires.values().any(|(w, s)| below(wire, w, *s)) {
+        if self.has_below(wire) {
             return Ok(false);
         }
         // read-only: where there is no UNSELECT, CLOSE then expunges nothing (RFC 9051 6.4.1)

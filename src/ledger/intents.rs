@@ -1,6 +1,6 @@
 //! Intents: what the server was about to be asked for. One that is found open says that nobody
 //! knows whether the server did it; it is resolved by pairing what arrived since, never by asking
-//! again.
+//! again. Beside them, the files that were about to be removed here.
 
 use rusqlite::params;
 
@@ -18,7 +18,7 @@ use crate::model::{FolderId, Identity, Place, RowId, Uid, UidValidity};
 pub struct IntentId(pub i64);
 
 words!(
-    /// What the server was to do.
+    /// What was to be done.
     IntentKind {
         /// Take a message.
         Append = "append",
@@ -26,23 +26,26 @@ words!(
         Copy = "copy",
         /// Move one.
         Move = "move",
+        /// Remove the row's file here, as its message went from the server. Else an equal file
+        /// would be taken for the one that is missing since, and be removed next.
+        Unlink = "unlink",
     }
 );
 
-/// What the server was about to be asked for.
+/// What was about to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Intent {
     /// Its number. Not looked at on adding.
     pub id: IntentId,
-    /// What the server was to do.
+    /// What was to be done.
     pub kind: IntentKind,
-    /// The row that is moved or copied from.
+    /// The row that is moved or copied from, or whose file goes.
     pub row: Option<RowId>,
     /// The folder on the server that it is moved or copied from.
     pub from: Option<FolderId>,
     /// Its UID there.
     pub uid: Option<Uid>,
-    /// The folder on the server that it goes to.
+    /// The folder on the server that it goes to; that of the file that goes.
     pub target: FolderId,
     /// The folder in the maildir where its file stands.
     pub source_folder: Option<FolderId>,
@@ -75,7 +78,7 @@ impl View {
 }
 
 impl Tx<'_> {
-    /// Adds an intent; it must be committed before the server is asked.
+    /// Adds an intent; it must be committed before anything is done.
     pub fn add_intent(&mut self, i: &Intent) -> Result<IntentId> {
         self.run(|c| {
             let (sub, base, suffix) = place_out(i.place.as_ref());

@@ -138,8 +138,9 @@ impl Maildir {
     }
 
     /// Removes a folder without messages, durable: its subdirectories, our own files, and then its
-    /// directory, and those above it, as far as nothing else is in them. With anything in `cur` or
-    /// `new`, or another program's file in `tmp`, it is `Kind::Raced` and stays. It may be gone.
+    /// directory, and those above it, as far as nothing else is in them. With a message in `cur` or
+    /// `new` it is `Kind::Raced` and stays; with anything else in these, or another program's file
+    /// in `tmp`, it is `Kind::Maildir`, and nothing was touched. It may be gone.
     pub fn remove_folder(&self, name: &FolderName) -> Result<()> {
         if name.is_inbox() {
             return Err(Error::folder(Kind::Internal, "INBOX is never removed"));
@@ -147,6 +148,12 @@ impl Maildir {
         let relative = self.layout.relative_dir(name);
         let dir = self.at(&relative);
         self.clear_tmp(name)?;
+        if let Some(stranger) = self.stranger(&relative)? {
+            let what = format!("{} is no message, and in the way", stranger.display());
+            return Err(Error::folder(Kind::Maildir, what).at(name).next(
+                "the folder is gone from the server; remove that, and its directory goes, too",
+            ));
+        }
         // `tmp` first, so that no program begins a delivery meanwhile. A directory that is not
         // empty is not removed, whoever comes between.
         for sub in SUBDIRS {
@@ -195,6 +202,28 @@ impl Maildir {
                 .map_err(|e| disk::fail(Scope::Folder, "fsync", &parent, e))?;
         }
         Ok(())
+    }
+
+    /// What stands in a folder's directories, is no message, and keeps them from being removed.
+    fn stranger(&self, relative: &Path) -> Result<Option<PathBuf>> {
+        let mut found = None;
+        for sub in SUBDIRS {
+            let at = relative.join(sub);
+            let fd = match disk::open_dir(&self.at(&at)) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT) => continue,
+                Err(e) => return Err(self.failed(&at, e)),
+            };
+            disk::for_each_entry(&fd, |entry, kind| {
+                let name = OsStr::from_bytes(entry);
+                let message = kind == FileType::RegularFile && FileName::parse(name).is_some();
+                if !message || sub == "tmp" {
+                    found.get_or_insert_with(|| self.at(&at).join(name));
+                }
+            })
+            .map_err(|e| self.failed(&at, e))?;
+        }
+        Ok(found)
     }
 
     /// Unlinks what we left in the folder's `tmp`. Only where nobody of ours is at work in it: an
@@ -267,7 +296,7 @@ fn open_followed(path: &Path) -> rustix::io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     fn name(s: &str) -> FolderName {
         FolderName::from_text(s).unwrap()
@@ -381,7 +410,12 @@ mod tests {
             }
             for at in ["cur/1:2,S", "new/1", "tmp/other", "cur/.hidden"] {
                 fs::write(m.dir(&b).join(at), "mail").unwrap();
-                assert_eq!(m.remove_folder(&b).unwrap_err().kind, Kind::Raced, "{at}");
+                let message = ["cur/1:2,S", "new/1"].contains(&at);
+                let kind = if message { Kind::Raced } else { Kind::Maildir };
+                let before = fs::metadata(m.dir(&b)).unwrap().ctime_nsec();
+                assert_eq!(m.remove_folder(&b).unwrap_err().kind, kind, "{at}");
+                let after = fs::metadata(m.dir(&b)).unwrap().ctime_nsec();
+                assert!(message || before == after, "{at}: nothing was touched");
                 assert_eq!(fs::read(m.dir(&b).join(at)).unwrap(), b"mail");
                 assert_eq!(m.folders().unwrap(), [a.clone(), b.clone()]);
                 fs::remove_file(m.dir(&b).join(at)).unwrap();

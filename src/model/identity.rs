@@ -171,7 +171,7 @@ impl Digester {
     pub fn whole(message: &[u8]) -> (Digest, Vec<u8>) {
         let mut d = Self::new();
         let mut text = Vec::with_capacity(message.len());
-        d.to_lf(message, &mut text);
+        d.append_lf(message, &mut text);
         d.end_line(&mut text);
         d.feed(&text);
         (d.finish(), text)
@@ -181,7 +181,7 @@ impl Digester {
     pub fn update(&mut self, bytes: &[u8]) {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
-        self.to_lf(bytes, &mut buffer);
+        self.append_lf(bytes, &mut buffer);
         self.feed(&buffer);
         self.buffer = buffer;
     }
@@ -206,7 +206,7 @@ impl Digester {
     }
 
     /// Appends the bytes with CRLF as LF; a CR at their end waits for what follows.
-    fn to_lf(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+    fn append_lf(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             if self.pending_cr {
                 if let Some(rest) = bytes.strip_prefix(b"\n") {

@@ -75,6 +75,13 @@ impl Decider<'_> {
             || self.trees.folders.get(&id).is_some_and(|f| f.special_use == Some(SpecialUse::Trash))
     }
 
+    /// Whether it is the trash that what is deleted in some other folder is moved to.
+    fn is_needed(&self, id: FolderId) -> bool {
+        let trashes = |f: FolderId| self.policy_of(f).local_delete == LocalDelete::Trash;
+        let mut others = self.trees.folders.iter().filter(|(f, x)| **f != id && x.selected);
+        self.standing.trash == Some(id) && others.any(|(f, _)| trashes(*f))
+    }
+
     /// Does it, if `--folder` allows it in one of these folders.
     fn act(&mut self, folders: &[Option<FolderId>], action: Action) {
         if self.limited(folders) {
@@ -130,7 +137,8 @@ impl Decider<'_> {
                 }
             }
             Change::FolderVanishedHere(f) => {
-                if self.policy_of(f).local_delete == LocalDelete::Mirror {
+                // what is deleted here has to go somewhere, today's and what is held
+                if self.policy_of(f).local_delete == LocalDelete::Mirror && !self.is_needed(f) {
                     self.act_there(&[Some(f)], Action::RemoveThere(f));
                 }
             }

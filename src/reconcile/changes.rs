@@ -21,7 +21,7 @@ pub(super) fn changes(
     let twins = Twins::of(trees, pairs);
     let look = Look { trees, index, pairs, refiled, twins };
     for (id, f) in &trees.folders {
-        folder(*id, f, &mut out);
+        folder(trees, *id, f, &mut out);
     }
     for row in trees.rows.values() {
         match row.state {
@@ -61,13 +61,17 @@ struct Look<'a> {
     twins: Twins,
 }
 
-fn folder(id: FolderId, f: &Folder, out: &mut Out) {
+fn folder(trees: &Trees, id: FolderId, f: &Folder, out: &mut Out) {
     if !f.selected {
         return;
     }
     match (f.server, f.disk) {
         (Presence::There, Presence::Never) => out.folders.push(Change::FolderArrived(id)),
         (Presence::Never, Presence::There) => out.folders.push(Change::FolderAppeared(id)),
+        // like its messages, it waits where not everything was looked at: those whose fate is not
+        // known yet may need it
+        (Presence::Vanished, _) if !trees.remote_complete => {}
+        (_, Presence::Vanished) if !trees.local_complete => {}
         // what a removal cut short may have left of it
         (Presence::Vanished, Presence::There | Presence::Vanished) => {
             out.emptied.push(Change::FolderVanishedThere(id));

@@ -51,43 +51,68 @@ pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
     }
     // Rows whose file went come first: a file that was only renamed must not go to an equal
     // message that was deleted here, or its own row looks deleted. A kept row's deletion is
-    // nobody's loss but ours, so it comes second. An absent row's file may be put back.
-    let rank = |r: &Row| match r.state {
-        State::Pending => None,
-        State::Synced => trees.missing.contains(&r.id).then_some(0),
-        State::Kept => trees.missing.contains(&r.id).then_some(1),
-        State::Absent => Some(2),
-    };
-    let mut lost: Vec<(u8, &Row)> =
-        trees.rows.values().filter_map(|r| Some((rank(r)?, r))).collect();
-    lost.sort_by_key(|(rank, r)| (*rank, r.id));
-    let (absent, went): (Vec<_>, Vec<_>) =
-        lost.into_iter().map(|(_, r)| r).partition(|r| r.state == State::Absent);
+    // nobody's loss but ours, so it comes second. A message that neither side has must not take a
+    // `kept` one's file with it. An absent row's file may be put back.
+    let mut went = Vec::new();
+    let mut kept = Vec::new();
+    let mut nowhere = Vec::new();
+    let mut absent = Vec::new();
+    for r in trees.rows.values() {
+        match r.state {
+            State::Absent => absent.push(r),
+            State::Pending => {}
+            _ if !trees.missing.contains(&r.id) => {}
+            State::Kept => kept.push(r),
+            State::Synced if r.gone.is_some() && !pairs.by_row.contains_key(&r.id) => {
+                nowhere.push(r);
+            }
+            State::Synced => went.push(r),
+        }
+    }
+    went.extend(kept);
     let there = |r: &Row| pairs.by_row.get(&r.id).and_then(|a| trees.rows.get(a)).map(|a| a.folder);
-    for lost in [went, absent] {
+    for (lost, rounds) in [(went, &ROUNDS[..]), (nowhere, &NOWHERE), (absent, &ROUNDS)] {
         for hash in [Hash::Content, Hash::Reader] {
-            for round in ROUNDS {
-                let mut known: BTreeMap<Key<'_>, VecDeque<RowId>> = BTreeMap::new();
+            for round in rounds {
+                let mut known: BTreeMap<Key<'_>, VecDeque<(RowId, FolderId)>> = BTreeMap::new();
                 for r in lost.iter().filter(|r| hash.speaks_for(trees, r.folder, is_draft(r))) {
-                    if let Some(key) = round.of_row(hash, r, there(r)) {
-                        known.entry(key).or_default().push_back(r.id);
+                    if let (Some(key), false) =
+                        (round.of_row(hash, r, there(r)), out.moved.contains_key(&r.id))
+                    {
+                        known.entry(key).or_default().push_back((r.id, r.folder));
                     }
                 }
                 if known.is_empty() {
                     continue;
                 }
-                for (id, f) in &free {
+                let left = |out: &Refiled<'_>, id: &FileId, f: &LocalFile| {
                     let draft = f.flags.has(SystemFlags::DRAFT);
-                    if out.is_taken(*id) || !hash.speaks_for(trees, f.folder, draft) {
+                    !out.is_taken(*id) && hash.speaks_for(trees, f.folder, draft)
+                };
+                if round.at == At::Elsewhere {
+                    // where there is a file for each, each has its own
+                    let mut files: BTreeMap<ContentHash, usize> = BTreeMap::new();
+                    for (_, f) in free.iter().filter(|(id, f)| left(&out, id, f)) {
+                        if let Some(h) = hash.of(&f.identity) {
+                            *files.entry(h).or_default() += 1;
+                        }
+                    }
+                    known.retain(|(h, ..), rows| files.get(h).is_none_or(|n| *n < rows.len()));
+                }
+                for (id, f) in &free {
+                    if !left(&out, id, f) {
                         continue;
                     }
                     let key = round.of_file(hash, f);
                     let Some(rows) = key.and_then(|k| known.get_mut(&k)) else { continue };
-                    while let Some(r) = rows.pop_front() {
-                        if !out.moved.contains_key(&r) {
-                            out.join(r, *id);
-                            break;
-                        }
+                    while rows.front().is_some_and(|(r, _)| out.moved.contains_key(r)) {
+                        rows.pop_front();
+                    }
+                    let fits = |(r, at): &&(RowId, FolderId)| {
+                        !out.moved.contains_key(r) && (round.at != At::Elsewhere || *at != f.folder)
+                    };
+                    if let Some((r, _)) = rows.iter().find(fits) {
+                        out.join(*r, *id);
                     }
                 }
             }
@@ -180,12 +205,14 @@ struct Round {
 }
 
 /// The folder in which a row's file is looked for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
     /// The one that the server moved the message to: a download that a crash cut short stands there.
     There,
     /// Its own.
     Own,
+    /// Any other.
+    Elsewhere,
     /// Wherever.
     Any,
 }
@@ -199,6 +226,15 @@ const ROUNDS: [Round; 5] = [
     Round { named: false, at: At::Any },
 ];
 
+/// What is on the server no more, and is here in another folder, stays here. One of several that
+/// may be meant is taken for that.
+const NOWHERE: [Round; 4] = [
+    Round { named: true, at: At::Any },
+    Round { named: false, at: At::Elsewhere },
+    Round { named: false, at: At::Own },
+    Round { named: false, at: At::Any },
+];
+
 type Key<'a> = (ContentHash, Option<&'a BaseName>, Option<FolderId>);
 
 impl Round {
@@ -207,7 +243,7 @@ impl Round {
         let folder = match self.at {
             At::There => Some(there?),
             At::Own => Some(r.folder),
-            At::Any => None,
+            At::Elsewhere | At::Any => None,
         };
         Some((hash.of(&r.identity)?, base, folder))
     }
@@ -215,7 +251,7 @@ impl Round {
     fn of_file(self, hash: Hash, f: &LocalFile) -> Option<Key<'_>> {
         let folder = match self.at {
             At::There | At::Own => Some(f.folder),
-            At::Any => None,
+            At::Elsewhere | At::Any => None,
         };
         Some((hash.of(&f.identity)?, self.named.then_some(&f.place.file.base), folder))
     }

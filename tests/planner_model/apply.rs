@@ -165,7 +165,8 @@ impl Applier<'_> {
         };
         self.w.step()?;
         let next = self.w.server.get(&to).map_or(1, |b| b.next);
-        let intent = Intent { row, cid, next, deletion };
+        let validity = self.w.server.get(&to).map(|b| b.validity);
+        let intent = Intent { row, cid, next, validity, deletion };
         self.w.ledger.intent = Some(intent.clone());
         self.w.step()?;
         let mail = match from {
@@ -218,7 +219,7 @@ impl Applier<'_> {
         if let Some(old) = instead_of {
             let mut before = self.row(old);
             self.refolder(&mut before, row.folder);
-            row.keeps = before.keeps;
+            row.keeps = before.keeps || before.state == State::Kept;
             self.forget(old);
         }
         self.commit(row);
@@ -424,11 +425,12 @@ impl Applier<'_> {
                     assert_eq!(t.cid, file.cid, "the twin has other bytes");
                 }
                 self.w.step()?;
+                self.w.ledger.unlinking = Some((row.id, approved || twin.is_some()));
+                self.w.step()?;
                 let (name, place) = (self.w.name(row.folder), row.place.clone().expect("a file"));
                 self.w.disk.get_mut(&name).and_then(|d| d.remove(&place.file.base));
                 self.w.step()?;
-                self.forget(row.id);
-                self.journal(Side::Here, row.folder, approved || twin.is_some());
+                self.w.unlinked();
             }
             Action::Keep(row) => {
                 self.w.step()?;

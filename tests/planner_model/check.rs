@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mailkeep::model::{BaseName, Flags, FolderName, SpecialUse, State};
+use mailkeep::model::{BaseName, Flags, FolderName, Row, SpecialUse, State};
 use mailkeep::policy::decide::Side;
 use mailkeep::policy::{FolderPolicy, LocalDelete, Policy, RemoteDelete};
 
+use super::perturb::Fate;
 use super::world::{Cid, Ghost, World};
 
 /// Where a message stands.
@@ -50,8 +51,17 @@ pub struct Check<'a> {
     /// As the perturbation left it.
     pub perturbed: &'a World,
     pub policy: &'a Policy,
-    /// The ledger went, too.
-    pub lost_ledger: bool,
+    /// What became of the ledger.
+    pub fate: Fate,
+}
+
+/// Of what something is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    /// A message in a folder that is left alone.
+    LeftAlone(Ghost),
+    /// Messages that look alike.
+    Class(usize),
 }
 
 /// What should have become of one message.
@@ -74,11 +84,28 @@ struct Deletion {
 impl Check<'_> {
     fn special(&self, name: &FolderName) -> Option<SpecialUse> {
         let of = |w: &World| w.server.get(name).and_then(|b| b.special);
-        of(self.perturbed).or(of(self.before))
+        let mut known = self.perturbed.ledger.folders.values();
+        let noted = || known.find(|k| k.name == *name).and_then(|k| k.special);
+        of(self.perturbed).or(of(self.before)).or_else(noted)
     }
 
     fn policy(&self, name: &FolderName) -> FolderPolicy {
         self.policy.of(name, self.special(name))
+    }
+
+    /// Whether the folder is left alone.
+    fn excluded(&self, name: &FolderName) -> bool {
+        !self.policy.selects(name, self.special(name), false)
+    }
+
+    /// Whether a message has to do with a folder that is left alone, and whether with no other.
+    fn outside(&self, was: &Spot, is: &Spot) -> Option<bool> {
+        let spots = || [was, is].into_iter();
+        let there = spots().flat_map(|s| s.server.iter().map(|x| &x.0));
+        let names: Vec<_> =
+            there.chain(spots().flat_map(|s| s.local.iter().map(|x| &x.0))).collect();
+        let excluded = names.iter().filter(|n| self.excluded(n)).count();
+        (excluded > 0).then_some(excluded == names.len())
     }
 
     fn trash(&self) -> Option<&FolderName> {
@@ -128,7 +155,9 @@ impl Check<'_> {
             flags: None,
             fetched: false,
         };
-        if self.lost_ledger {
+        // of what was kept or absent, an old ledger still knows
+        let hint = was.server.is_empty() != was.local.is_empty();
+        if self.fate == Fate::Lost || self.fate == Fate::Restored && !hint {
             self.lost(&mut want, is);
             return (want, None);
         }
@@ -285,6 +314,36 @@ impl Check<'_> {
 
     /// Whether `after` is what should have become of it all.
     pub fn check(&self, after: &World) -> Result<(), String> {
+        self.groups(after)?.into_values().collect()
+    }
+
+    /// Whether every message is what one of the two demands. The brake counts together what neither
+    /// of them can tell apart, and is left out.
+    pub fn either(&self, other: &Self, after: &World) -> Result<(), String> {
+        let mut second = other.groups(after)?;
+        let unbraked = self.policy.brake.messages >= 1000;
+        let mut first = self.groups(after)?.into_iter().filter(|_| unbraked);
+        first.try_for_each(|(key, said)| match second.remove(&key) {
+            Some(Ok(())) => Ok(()),
+            _ if self.is_absent(key, after) => Ok(()),
+            _ => said,
+        })
+    }
+
+    /// Whether it was deleted here, and is left on the server where that is what is wanted. What
+    /// was done about the deletion, only the UIDs could have said.
+    fn is_absent(&self, key: Group, after: &World) -> bool {
+        let of_class = |cid: Option<Cid>| cid.is_some_and(|c| key == Group::Class(after.class(c)));
+        let mut here = spots(self.perturbed).into_values().filter(|s| of_class(s.cid()));
+        let mut now = spots(after).into_values().filter(|s| of_class(s.cid()));
+        let keeps = |f: &FolderName| self.policy(f).local_delete == LocalDelete::Keep;
+        here.all(|s| s.local.is_empty())
+            && now.all(|s| s.local.is_empty() && s.server.iter().all(|x| keeps(&x.0)))
+            && spots(after).into_values().filter(|s| of_class(s.cid())).count() == 1
+    }
+
+    /// What is to be said of each message, or of messages that look alike.
+    fn groups(&self, after: &World) -> Result<BTreeMap<Group, Result<(), String>>, String> {
         let (was, is, now) = (spots(self.before), spots(self.perturbed), spots(after));
         let none = Spot::default();
         let ghosts: BTreeSet<Ghost> = was.keys().chain(is.keys()).copied().collect();
@@ -293,23 +352,74 @@ impl Check<'_> {
         }
         // messages of the same class can stand for one another
         let mut classes: BTreeMap<usize, Vec<Ghost>> = BTreeMap::new();
+        let mut across = BTreeSet::new();
         let mut wants = BTreeMap::new();
         let mut deletions = Vec::new();
+        let mut out = BTreeMap::new();
         for g in &ghosts {
             let (a, b) = (was.get(g).unwrap_or(&none), is.get(g).unwrap_or(&none));
             let cid = a.cid().or(b.cid()).ok_or("a message without bytes")?;
-            classes.entry(self.perturbed.class(cid)).or_default().push(*g);
+            let class = self.perturbed.class(cid);
+            match self.outside(a, b) {
+                Some(true) => {
+                    across.insert(class);
+                    let said = self.left_alone(*g, b, now.get(g).unwrap_or(&none));
+                    out.insert(Group::LeftAlone(*g), said);
+                    continue;
+                }
+                Some(false) => {
+                    across.insert(class);
+                }
+                None => {}
+            }
+            classes.entry(class).or_default().push(*g);
             let (want, deletion) = self.want(*g, a, b);
             wants.insert(*g, want);
             deletions.extend(deletion.map(|d| (*g, d)));
         }
         self.brake(deletions, &mut wants);
         for (class, ghosts) in &classes {
-            if let [g] = ghosts.as_slice() {
-                self.single(*g, &wants[g], now.get(g).unwrap_or(&none), after)?;
+            let said = if across.contains(class) {
+                self.not_lost(*class, ghosts, &is, &now)
+            } else if let [g] = ghosts.as_slice() {
+                self.single(*g, &wants[g], now.get(g).unwrap_or(&none), after)
             } else {
-                self.several(*class, ghosts, &wants, &was, &is, &now)?;
-            }
+                self.several(*class, ghosts, &wants, &was, &is, &now)
+            };
+            out.insert(Group::Class(*class), said);
+        }
+        Ok(out)
+    }
+
+    /// What is in a folder that is left alone stays as it is.
+    fn left_alone(&self, g: Ghost, is: &Spot, now: &Spot) -> Result<(), String> {
+        let there =
+            |s: &Spot| s.server.iter().map(|x| (x.0.clone(), x.3.clone())).collect::<Vec<_>>();
+        if there(is) == there(now) && is.local == now.local {
+            return Ok(());
+        }
+        Err(format!("message {g} was not left alone: {is:?} became {now:?}"))
+    }
+
+    /// Messages that came out of a folder that is left alone, or went into one. If one of them was
+    /// on either side, one still is, unless it was put where it goes with the other side.
+    fn not_lost(
+        &self,
+        class: usize,
+        ghosts: &[Ghost],
+        is: &BTreeMap<Ghost, Spot>,
+        now: &BTreeMap<Ghost, Spot>,
+    ) -> Result<(), String> {
+        let count = |of: &BTreeMap<Ghost, Spot>| {
+            let all = ghosts.iter().filter_map(|g| of.get(g));
+            all.fold((0, 0), |(s, l), x| (s + x.server.len(), l + x.local.len()))
+        };
+        let ((s, l), (there, here)) = (count(is), count(now));
+        if s > 0 && l > 0 && there + here == 0 {
+            return Err(format!("class {class} lost across a folder that is left alone"));
+        }
+        if there > s + l || here > s + l {
+            return Err(format!("class {class} doubled across a folder that is left alone"));
         }
         Ok(())
     }
@@ -456,8 +566,12 @@ pub fn summary(w: &World) -> Vec<String> {
 }
 
 /// What must hold of every ledger after a pass: each row where it says it is.
-pub fn ledger_is_true(w: &World, waits: bool) -> Result<(), String> {
-    for r in w.ledger.rows.values() {
+pub fn ledger_is_true(w: &World, policy: &Policy, waits: bool) -> Result<(), String> {
+    let selected = |r: &&Row| {
+        let k = &w.ledger.folders[&r.folder];
+        policy.selects(&k.name, k.special, false)
+    };
+    for r in w.ledger.rows.values().filter(selected) {
         let (mail, file) = (w.mail(r.folder, r.uid), w.row_file(r));
         let fine = match r.state {
             State::Kept => r.uid.is_none() && (file.is_some() || waits),

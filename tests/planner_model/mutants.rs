@@ -1,7 +1,7 @@
 //! Does the checker see anything? Planners and policies that are wrong on purpose: each must be
 //! caught, and by what the checker says, not by an assertion of the executor's stand-in.
 
-use mailkeep::model::Flags;
+use mailkeep::model::{Flags, State};
 use mailkeep::policy::decide::{Action, Decision, Standing, Verdict, decide};
 use mailkeep::policy::{Brake, Policy};
 use mailkeep::reconcile::{Change, Plan, Trees, plan};
@@ -223,4 +223,31 @@ fn upload_where_that_is_not_wanted() {
         decide(p, t, &policy, s)
     }
     must_fail(Brain { decide: bold, ..REAL });
+}
+
+#[test]
+fn forget_what_an_old_ledger_knows() {
+    fn forgetful(trees: &Trees) -> Plan {
+        let mut t = trees.clone();
+        t.rows.retain(|_, r| !t.first_pass || r.state == State::Pending);
+        plan(&t)
+    }
+    must_fail(Brain { plan: forgetful, ..REAL });
+}
+
+#[test]
+fn put_what_appears_into_folders_that_are_left_alone() {
+    fn bold(p: &Plan, t: &Trees, policy: &Policy, s: &Standing) -> Decision {
+        let mut t = t.clone();
+        t.folders.values_mut().for_each(|f| f.selected = true);
+        decide(p, &t, policy, s)
+    }
+    must_fail(Brain { plan: reach_out, decide: bold });
+    fn reach_out(trees: &Trees) -> Plan {
+        let mut t = trees.clone();
+        t.folders.values_mut().for_each(|f| f.selected = true);
+        t.missing.extend(t.excluded.iter().map(|r| r.id));
+        t.rows.extend(std::mem::take(&mut t.excluded).into_iter().map(|r| (r.id, r)));
+        plan(&t)
+    }
 }

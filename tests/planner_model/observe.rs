@@ -35,8 +35,12 @@ pub fn observe(w: &mut World, policy: &Policy, complete: (bool, bool)) -> Trees 
 /// An intent found open: what arrived since with its bytes is its message; if nothing did, it was
 /// not carried out.
 fn resolve(w: &mut World) {
+    w.unlinked();
     let Some(intent) = w.ledger.intent.take() else { return };
     let Some(b) = w.server.get(&w.name(intent.row.folder)) else { return };
+    if intent.validity.is_some_and(|v| v != b.validity) {
+        return; // it is paired
+    }
     let since = b.mails.range(intent.next..).find(|(_, m)| m.cid == intent.cid);
     if let Some(uid) = since.map(|(uid, _)| *uid) {
         w.fulfil(intent, uid);
@@ -101,8 +105,8 @@ fn remote(w: &mut World, trees: &Trees) {
     for id in dropped {
         w.ledger.rows.remove(&id);
     }
-    for k in w.ledger.folders.values_mut() {
-        if let Some(b) = w.server.get(&k.name) {
+    for (id, k) in &mut w.ledger.folders {
+        if let Some(b) = w.server.get(&k.name).filter(|_| trees.folders[id].selected) {
             k.validity = Some(b.validity);
         }
     }

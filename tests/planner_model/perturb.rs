@@ -61,11 +61,13 @@ pub enum Kind {
     AppearBoth,
     RenameHere,
     EditAndMove,
+    AppearOurs,
+    RenameFolderBoth,
 }
 
 use Kind::*;
 
-const KINDS: [Kind; 34] = [
+const KINDS: [Kind; 36] = [
     Arrive,
     Arrive,
     ArriveEqual,
@@ -100,6 +102,8 @@ const KINDS: [Kind; 34] = [
     AppearBoth,
     RenameHere,
     EditAndMove,
+    AppearOurs,
+    RenameFolderBoth,
 ];
 
 /// Something that happens.
@@ -118,13 +122,36 @@ pub struct Case {
     pub ops: Vec<Op>,
     /// What happens once that is in step again.
     pub more: Vec<Op>,
-    /// The ledger goes, too.
-    pub lost_ledger: bool,
-    /// The first pass could not observe everything.
-    pub incomplete: bool,
+    /// What becomes of the ledger.
+    pub fate: Fate,
+    /// What becomes of it then.
+    pub more_fate: Fate,
+    /// Whether the first pass could observe every folder of the server, and of the Maildir.
+    pub complete: (bool, bool),
     /// Equal copies.
     pub copies: bool,
     pub policy: Policy,
+    /// What the policy is changed to in between.
+    pub more_policy: Policy,
+}
+
+/// What becomes of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Stays,
+    /// It goes.
+    Lost,
+    /// Either it or the Maildir is older than the other: only what was `kept` or `absent` is left
+    /// of it.
+    Restored,
+}
+
+fn fate(rng: &mut Rng, of_a_hundred: usize) -> Fate {
+    match rng.below(100) {
+        n if n >= of_a_hundred => Fate::Stays,
+        n if n % 2 == 0 => Fate::Lost,
+        _ => Fate::Restored,
+    }
 }
 
 pub fn op(rng: &mut Rng) -> Op {
@@ -135,16 +162,34 @@ pub fn op(rng: &mut Rng) -> Op {
 pub fn case(seed: u64) -> (World, Case) {
     let mut rng = Rng(seed);
     let copies = rng.chance(60);
-    let lost_ledger = rng.chance(20);
+    let fate_of = fate(&mut rng, 30);
     let policy = policy(&mut rng);
     let w = world(&mut rng, copies);
     let n = 1 + rng.below(8);
     let ops = (0..n).map(|_| op(&mut rng)).collect();
     let more = (0..rng.below(5)).map(|_| op(&mut rng)).collect();
-    let mut case =
-        Case { seed, ops, more, lost_ledger, incomplete: rng.chance(15), copies, policy };
-    // which of several equal copies the brake counts cannot be said without pairing
-    if !copies && rng.chance(40) {
+    let complete = match rng.below(100) {
+        0..10 => (false, false),
+        10..15 => (true, false),
+        15..20 => (false, true),
+        _ => (true, true),
+    };
+    let more_policy = if rng.chance(30) { self::policy(&mut rng) } else { policy.clone() };
+    let mut case = Case {
+        seed,
+        ops,
+        more,
+        fate: fate_of,
+        more_fate: fate(&mut rng, 15),
+        complete,
+        copies,
+        policy,
+        more_policy,
+    };
+    // which of several equal copies the brake counts cannot be said without pairing, nor what has
+    // to do with a folder that is left alone
+    let all = case.policy.exclude.is_empty() && case.more_policy.exclude.is_empty();
+    if !copies && rng.chance(40) && all {
         case.policy.brake =
             Brake { percent: *rng.pick(&[0, 10, 30, 60]), messages: rng.below(3) as u32 };
     }
@@ -171,6 +216,10 @@ fn policy(rng: &mut Rng) -> Policy {
             local_delete: rng.chance(60).then(|| local(rng)),
             upload: rng.chance(20).then(|| rng.chance(50)),
         });
+    }
+    if rng.chance(10) {
+        let which = *rng.pick(&["Archive", "Work*", "Junk"]);
+        p.exclude.push(FolderPattern::parse(which).unwrap());
     }
     p
 }
@@ -314,8 +363,10 @@ pub fn perturb(w: &mut World, case: &Case) {
         let mut rng = Rng(op.c as u64);
         let _ = one(w, case, *op, &mut rng);
     }
-    if case.lost_ledger {
-        w.lose_ledger();
+    match case.fate {
+        Fate::Stays => {}
+        Fate::Lost => w.lose_ledger(),
+        Fate::Restored => w.distrust(),
     }
 }
 
@@ -381,6 +432,12 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
         }
         DeleteFolderThere => {
             let f = server_folder(w, op.a).filter(|f| !f.is_inbox())?;
+            // made anew by an upload, it is no \Trash any more, and another policy holds
+            let is_trash = w.server[&f].special == Some(SpecialUse::Trash);
+            let name = |r: &Rule| r.folders.iter().any(|p| p.matches(&f, Some(SpecialUse::Trash)));
+            if is_trash && case.policy.rules.iter().any(name) {
+                return None;
+            }
             w.server.remove(&f);
         }
         RenameFolderThere => {
@@ -398,11 +455,7 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let f = server_folder(w, op.a)?;
             epoch(w, &f);
         }
-        NewEpochs => {
-            for f in w.server.keys().cloned().collect::<Vec<_>>() {
-                epoch(w, &f);
-            }
-        }
+        NewEpochs => epochs(w),
         DeleteHere => {
             let (f, base) = take(files(w), op.a)?;
             w.disk.get_mut(&f)?.remove(&base);
@@ -473,6 +526,14 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let ghost = w.fresh();
             appear(w, &at, cid, ghost, rng);
         }
+        AppearOurs => {
+            let cid = new_content(w, rng);
+            let at = disk_folder(w, op.a)?;
+            let ghost = w.fresh();
+            let file = File { cid, flags: draft_flags(&at, rng), date: 1_800_000_000, ghost };
+            let base = w.our_base();
+            w.put_file(&at, base, file);
+        }
         EditDraft => {
             let drafts: Vec<_> = files(w).into_iter().filter(|(f, _)| is_drafts(f)).collect();
             let (f, base) = take(drafts, op.a)?;
@@ -480,13 +541,22 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
             let c = w.contents[old.cid].clone();
             let cid = w.content(&c.message_id, &c.date, c.size);
             let (ghost, base) = (w.fresh(), w.foreign_base());
-            w.put_file(&f, base, File { cid, ghost, ..old });
+            // Without the ledger, nothing else says of a copy elsewhere that it is a draft, nor of
+            // a folder that the server has no more; and a Message-ID pairs what is none.
+            let mut flags = old.flags;
+            if case.fate != Fate::Stays {
+                flags = flags.union(&self::flags("\\Draft"));
+            }
+            w.put_file(&f, base, File { cid, ghost, flags, date: old.date });
         }
         EditAndMove => {
             // Only the name is left of what it was; whether the server has that still could not be
             // said of one of several copies.
             let (f, base) = take(files(w), op.a).filter(|_| !case.copies)?;
             let to = disk_folder(w, op.b).filter(|to| *to != f)?;
+            if !case.policy.exclude.is_empty() {
+                return None; // what is in a folder that is left alone is known by its bytes only
+            }
             let n = w.contents.len();
             let (cid, ghost) = (w.content(&format!("<edited{n}@x>"), "today", 1500), w.fresh());
             if in_place(w, &to, &base, cid) {
@@ -516,6 +586,16 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
                 w.disk.insert(to, d);
             }
         }
+        RenameFolderBoth => {
+            let f = server_folder(w, op.a).filter(|f| !f.is_inbox() && !is_drafts(f))?;
+            let to = folder(&format!("Both/{}", f.to_text()));
+            if w.disk.contains_key(&f) && !w.disk.contains_key(&to) && !w.server.contains_key(&to) {
+                let d = w.disk.remove(&f)?;
+                w.disk.insert(to.clone(), d);
+                let b = w.server.remove(&f)?;
+                w.server.insert(to, b);
+            }
+        }
         DeleteFolderHere => {
             let f = disk_folder(w, op.a).filter(|f| !f.is_inbox())?;
             w.disk.remove(&f);
@@ -536,6 +616,13 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// Every folder has new UIDs.
+pub fn epochs(w: &mut World) {
+    for f in w.server.keys().cloned().collect::<Vec<_>>() {
+        epoch(w, &f);
+    }
 }
 
 fn epoch(w: &mut World, f: &FolderName) {

@@ -2,7 +2,7 @@
 
 use super::apply::{Brain, REAL, converge, pass};
 use super::check::{Check, ledger_is_true, summary};
-use super::perturb::{Case, Op, Rng, case, perturb};
+use super::perturb::{Case, Op, Rng, case, epochs, perturb};
 use super::world::{File, Mail, World};
 use mailkeep::model::{BaseName, Uid};
 use mailkeep::policy::FolderPattern;
@@ -15,20 +15,20 @@ fn number(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Whether an action takes something away, or forgets something, because of a vanish.
-fn believes_a_vanish(a: &Action) -> bool {
+/// Whether an action takes something away, or forgets something, because of a vanish on a side that
+/// was not observed completely.
+fn believes_a_vanish(a: &Action, (there, here): (bool, bool)) -> bool {
     use Action::*;
-    matches!(
-        a,
-        Unlink { .. }
-            | Keep(_)
-            | TrashThere { .. }
-            | ExpungeThere { .. }
-            | MakeAbsent(_)
-            | Drop(_)
-            | FinishMove { .. }
-            | KeepAt { .. }
-    )
+    match a {
+        Unlink { .. } | Keep(_) | KeepAt { .. } | RemoveHere(_) => !there,
+        TrashThere { .. }
+        | ExpungeThere { .. }
+        | MakeAbsent(_)
+        | FinishMove { .. }
+        | RemoveThere(_) => !here,
+        Drop(_) => !there && !here,
+        _ => false,
+    }
 }
 
 fn run(before: &World, case: &Case, brain: Brain) -> Result<(), String> {
@@ -41,8 +41,14 @@ fn sequel(first: Option<World>, case: &Case) -> Option<(World, Case)> {
     let mut w = first.filter(|_| !case.more.is_empty())?;
     w.begin_anew();
     let ops = case.more.clone();
-    let rest =
-        Case { ops, more: Vec::new(), lost_ledger: false, incomplete: false, ..case.clone() };
+    let rest = Case {
+        ops,
+        more: Vec::new(),
+        fate: case.more_fate,
+        complete: (true, true),
+        policy: case.more_policy.clone(),
+        ..case.clone()
+    };
     Some((w, rest))
 }
 
@@ -50,16 +56,12 @@ fn sequel(first: Option<World>, case: &Case) -> Option<(World, Case)> {
 fn first(before: &World, case: &Case, brain: Brain) -> Result<Option<World>, String> {
     let mut perturbed = before.clone();
     perturb(&mut perturbed, case);
-    let check = Check {
-        before,
-        perturbed: &perturbed,
-        policy: &case.policy,
-        lost_ledger: case.lost_ledger,
-    };
+    let check = Check { before, perturbed: &perturbed, policy: &case.policy, fate: case.fate };
     let mut w = perturbed.clone();
-    if case.incomplete {
-        let p = pass(&mut w, &case.policy, brain, (false, false)).map_err(|_| "killed")?;
-        if let Some(a) = p.actions.iter().find(|a| believes_a_vanish(a)) {
+    if case.complete != (true, true) {
+        let p = pass(&mut w, &case.policy, brain, case.complete).map_err(|_| "killed")?;
+        let mut hasty = p.actions.iter().filter(|a| believes_a_vanish(a, case.complete));
+        if let Some(a) = hasty.next() {
             let kept = matches!(a, Action::KeepAt { row, .. }
                 if before.ledger.rows.get(row).is_some_and(|r| r.place.is_some() && r.uid.is_none()));
             if !kept {
@@ -72,9 +74,12 @@ fn first(before: &World, case: &Case, brain: Brain) -> Result<Option<World>, Str
         return Err("everything was observed, and yet a vanish waits".into());
     }
     check.check(&w)?;
-    ledger_is_true(&w, last.waiting > 0)?;
+    ledger_is_true(&w, &case.policy, last.waiting > 0)?;
     killed(&perturbed, &w, &check, case, brain)?;
-    let in_step = last.held.is_empty() && last.waiting == 0 && w.ledger.held_rows.is_empty();
+    let in_step = last.held.is_empty()
+        && last.waiting == 0
+        && w.ledger.held_rows.is_empty()
+        && (case.policy.exclude.is_empty() || w.is_in_step());
     Ok(in_step.then_some(w))
 }
 
@@ -93,13 +98,28 @@ fn killed(
         let mut w = perturbed.clone();
         w.kill_at = Some(at);
         while pass(&mut w, &case.policy, brain, (true, true)).is_ok_and(|p| p.steps > 0) {}
+        // Meanwhile, the server deals out new UIDs. Which of equal messages was the one that was
+        // being sent, nothing says then.
+        let renumbered = rng.chance(15) && !case.copies;
+        let mut other = perturbed.clone();
+        if renumbered {
+            epochs(&mut other);
+            epochs(&mut w);
+        }
+        let other = Check { perturbed: &other, ..*check };
+        if rng.chance(30) {
+            w.kill_at = Some(w.steps + rng.below(steps as usize) as u32);
+            while pass(&mut w, &case.policy, brain, (true, true)).is_ok_and(|p| p.steps > 0) {}
+        }
         w.kill_at = None;
         converge(&mut w, &case.policy, brain)
-            .and_then(|p| ledger_is_true(&w, p.waiting > 0))
-            .and_then(|()| check.check(&w))
-            .map_err(|e| format!("killed at step {at} of {steps}: {e}"))?;
+            .and_then(|p| ledger_is_true(&w, &case.policy, p.waiting > 0))
+            .and_then(|()| if renumbered { check.either(&other, &w) } else { check.check(&w) })
+            .map_err(|e| format!("killed at step {at} of {steps} ({renumbered}): {e}"))?;
+        // of what was saved out of a folder that is left alone, the row there waits, or came along
+        let all = case.policy.exclude.is_empty() && !check.before.has_copies();
         let (a, b) = (summary(through), summary(&w));
-        if a != b && !case.copies && !case.incomplete {
+        if a != b && all && !renumbered && !case.copies && case.complete == (true, true) {
             let only = |x: &[String], y: &[String]| -> Vec<String> {
                 x.iter().filter(|l| !y.contains(l)).cloned().collect()
             };
@@ -167,8 +187,13 @@ fn tell(before: &World, case: &Case) -> String {
     let p = &case.policy;
     let _ = writeln!(
         out,
-        "remote_delete {:?}, local_delete {:?}, upload {}, read_only {}, {:?}",
-        p.remote_delete, p.local_delete, p.upload, p.read_only, p.brake
+        "remote_delete {:?}, local_delete {:?}, upload {}, read_only {}, {:?}, without {:?}",
+        p.remote_delete,
+        p.local_delete,
+        p.upload,
+        p.read_only,
+        p.brake,
+        p.exclude.iter().map(ToString::to_string).collect::<Vec<_>>()
     );
     for r in &p.rules {
         let folders = r.folders.iter().map(|f| match f {
@@ -192,15 +217,14 @@ fn tell(before: &World, case: &Case) -> String {
     perturb(&mut w, case);
     let _ = writeln!(
         out,
-        "lost ledger {}, incomplete {}; perturbed:\n  {}",
-        case.lost_ledger,
-        case.incomplete,
+        "the ledger: {:?}, complete {:?}; perturbed:\n  {}",
+        case.fate,
+        case.complete,
         show(&w).join("\n  ")
     );
     for n in 0..4 {
-        let complete = n > 0 || !case.incomplete;
-        let attempt =
-            std::panic::AssertUnwindSafe(|| pass(&mut w, &case.policy, REAL, (complete, complete)));
+        let complete = if n > 0 { (true, true) } else { case.complete };
+        let attempt = std::panic::AssertUnwindSafe(|| pass(&mut w, &case.policy, REAL, complete));
         match std::panic::catch_unwind(attempt) {
             Ok(Ok(p)) => {
                 let _ = writeln!(out, "pass {n}: {:?}", p.actions);

@@ -2,11 +2,11 @@
 //! `ghost`, the number of the message that it is. The planner never sees it; the checker does, and
 //! so knows without any pairing what should have become of which message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailkeep::model::{
-    BaseName, ContentHash, FileName, Fingerprint, Flags, FolderId, FolderName, Identity, Place,
-    Row, RowId, ServerId, SpecialUse, State, Subdir, Uid,
+    BaseName, ContentHash, FileName, Fingerprint, Flags, FolderId, FolderName, Gone, Identity,
+    Place, Row, RowId, ServerId, SpecialUse, State, Subdir, Uid,
 };
 use mailkeep::policy::decide::{Side, Verdict};
 
@@ -75,6 +75,8 @@ pub struct Intent {
     pub cid: Cid,
     /// UIDNEXT before.
     pub next: u32,
+    /// UIDVALIDITY, if the folder was there.
+    pub validity: Option<u32>,
     /// The deletion that it is.
     pub deletion: Option<FolderId>,
 }
@@ -86,6 +88,9 @@ pub struct Ledger {
     pub rows: BTreeMap<RowId, Row>,
     pub next_row: i64,
     pub intent: Option<Intent>,
+    /// Whose file is about to be removed here, and whether the brake does not count that: committed
+    /// before.
+    pub unlinking: Option<(RowId, bool)>,
     pub first_pass: bool,
     /// What a person said of held rows.
     pub held_rows: BTreeMap<RowId, Verdict>,
@@ -318,6 +323,20 @@ impl World {
         self.ledger.intent = None;
     }
 
+    /// The file that was to be removed is: its row goes. No other file is ever taken for it.
+    pub fn unlinked(&mut self) {
+        let Some((id, counts_not)) = self.ledger.unlinking.take() else { return };
+        let Some(row) = self.ledger.rows.get(&id).filter(|r| self.row_file(r).is_none()) else {
+            return;
+        };
+        let folder = row.folder;
+        if !counts_not {
+            *self.ledger.deleted.entry((Side::Here, folder)).or_default() += 1;
+        }
+        self.ledger.rows.remove(&id);
+        self.ledger.held_rows.remove(&id);
+    }
+
     pub fn add_row(&mut self, mut row: Row) -> RowId {
         self.ledger.next_row += 1;
         row.id = RowId(self.ledger.next_row);
@@ -395,6 +414,50 @@ impl World {
         // row numbers go on, so that a test can tell old rows from new ones
         let next_row = self.ledger.next_row;
         self.ledger = Ledger { next_row, first_pass: true, ..Ledger::default() };
+    }
+
+    /// The ledger or the Maildir was restored from a backup: what it says of `kept` and `absent`
+    /// messages stays.
+    pub fn distrust(&mut self) {
+        let l = &mut self.ledger;
+        l.rows.retain(|_, r| matches!(r.state, State::Kept | State::Absent));
+        for r in l.rows.values_mut().filter(|r| r.state == State::Absent) {
+            (r.uid, r.gone) = (None, Some(Gone::Epoch));
+        }
+        l.folders.values_mut().for_each(|k| k.validity = None);
+        (l.intent, l.unlinking, l.first_pass) = (None, None, true);
+    }
+
+    /// Whether two rows have the same bytes. Which of them goes as one of several may depend on
+    /// which is moved first.
+    pub fn has_copies(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        self.ledger.rows.values().any(|r| !seen.insert(r.identity.content))
+    }
+
+    /// Whether both sides are what the rows say.
+    pub fn is_in_step(&self) -> bool {
+        let agree = |r: &Row| match r.state {
+            State::Synced => {
+                self.mail(r.folder, r.uid).is_some_and(|m| m.flags == r.agreed)
+                    && self.row_file(r).is_some_and(|f| f.flags == r.agreed)
+            }
+            State::Kept => self.row_file(r).is_some(),
+            State::Absent => self.mail(r.folder, r.uid).is_some(),
+            State::Pending => false,
+        };
+        let count = |states: [State; 2]| {
+            self.ledger.rows.values().filter(|r| states.contains(&r.state)).count()
+        };
+        let there: usize = self.server.values().map(|b| b.mails.len()).sum();
+        let here: usize = self.disk.values().map(|d| d.len()).sum();
+        let renumbered = |(n, b): (&FolderName, &Mailbox)| {
+            self.ledger.folders.values().any(|k| k.name == *n && k.validity != Some(b.validity))
+        };
+        self.ledger.rows.values().all(agree)
+            && !self.server.iter().any(renumbered)
+            && there == count([State::Synced, State::Absent])
+            && here == count([State::Synced, State::Kept])
     }
 
     /// A world in step is where the next story begins: each row's two copies are one message, and

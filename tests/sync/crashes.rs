@@ -1,6 +1,9 @@
 //! Killed, cut off, started twice: the end is that of an undisturbed run.
 
+use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::common::dovecot::Mode;
@@ -209,6 +212,24 @@ fn moved_here_after_a_command_that_was_cut() {
     }
 }
 
+/// What was under way is noted with the time; a clock that was wrong then makes nobody wait for it.
+#[test]
+fn a_clock_that_was_set_back_after_a_cut() {
+    let world = World::synced(Dovecot::start());
+    deliver(&world.mk.folder("INBOX"), &world.mint.letter(1000));
+    world.proxy.set(Faults { cut_on: Some("APPEND".into()), ..Faults::default() });
+    world.mk.sync().expect(1);
+    world.proxy.set(Faults::default());
+    let ledger = rusqlite::Connection::open(world.mk.state_dir().join("test.db")).unwrap();
+    let set = "UPDATE intents SET created = created + 7200";
+    assert_eq!(ledger.execute(set, []).unwrap(), 1);
+    drop(ledger);
+    let said = world.mk.sync_ok();
+    assert!(said.elapsed < Duration::from_secs(60), "{:?}", said.elapsed);
+    world.assert_same();
+    assert_eq!(world.remote("INBOX").len(), 21);
+}
+
 #[test]
 fn silence_ends_within_a_minute() {
     let mut world = World::new(Dovecot::start());
@@ -247,4 +268,48 @@ fn the_server_restarts_between() {
     world.mk.sync_ok();
     world.assert_same();
     world.assert_no_bodies();
+}
+
+/// Killed before each of its steps in turn, each time from the same start. The server does not change.
+#[test]
+fn a_removal_cut_short_takes_no_equal_file_with_it() {
+    let mut world = synced();
+    // the copy cannot be sent, so it has no row yet
+    world.mk.set_raw("read_only", "true");
+    let letter = world.remote("INBOX").swap_remove(0);
+    let file = world.twin("INBOX", &letter);
+    let copy = maildir::mutt_copy(&file, &world.mk.folder("INBOX"));
+    world.server.imap().expunge("INBOX", &[letter.uid]);
+    let start = process::temp_dir("start");
+    let state = world.mk.state_dir();
+    let mail = world.mk.maildir().to_owned();
+    let both = [(mail, start.path().join("mail")), (state, start.path().join("state"))];
+    let clone = |from: &Path, to: &Path| {
+        let done = Command::new("cp").arg("-a").arg(from).arg(to).status();
+        assert!(done.expect("cp").success());
+    };
+    for (now, then) in &both {
+        clone(now, then);
+    }
+    let mut cut_short = 0;
+    for at in 1..200 {
+        for (now, then) in &both {
+            fs::remove_dir_all(now).unwrap();
+            clone(then, now);
+        }
+        world.mk.environment("MAILKEEP_KILL_AT", Some(&at.to_string()));
+        let killed = world.mk.sync().status.is_none();
+        world.mk.environment("MAILKEEP_KILL_AT", None);
+        cut_short += usize::from(killed && !file.path.exists());
+        world.mk.sync_ok();
+        assert!(!file.path.exists(), "it went from the server");
+        assert!(copy.exists(), "a copy that somebody made is not what went from the server");
+        assert_eq!(world.local("INBOX").len(), 20);
+        let history = world.mk.run(&["history"]).text();
+        assert_eq!(history.matches("it went from the server").count(), 1, "{history}");
+        if !killed {
+            break;
+        }
+    }
+    assert!(cut_short > 1, "it was never killed between the file and its row");
 }

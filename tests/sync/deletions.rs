@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::common::dovecot::{Mode, Options};
+use crate::common::maildir::deliver;
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -103,6 +104,27 @@ fn here_under_trash_where_there_is_none() {
     world.mk.sync_ok();
     assert_eq!(world.remote("INBOX").len(), 19);
     assert_eq!(world.remote("Papierkorb").len(), 1);
+}
+
+#[test]
+fn a_trash_that_was_named_is_made() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let mut world = World::new(server);
+    world.mk.deletes("keep", "trash").policy("trash", "Papierkorb");
+    world.mk.sync_ok();
+    assert!(!world.server.imap().list().contains(&"Papierkorb".to_owned()), "nothing goes there");
+    remove_here(&world, "INBOX", 1);
+    world.mk.sync_ok();
+    assert_eq!((world.remote("INBOX").len(), world.remote("Papierkorb").len()), (19, 1));
+    world.mk.sync_ok();
+    // someone deletes it there: what was in it stays here, and what comes next makes it again
+    world.server.imap().delete("Papierkorb");
+    world.mk.sync_ok();
+    remove_here(&world, "INBOX", 1);
+    world.mk.sync_ok();
+    assert_eq!((world.remote("INBOX").len(), world.remote("Papierkorb").len()), (18, 1));
+    world.mk.sync_ok();
+    assert_eq!(world.local("Papierkorb").len(), 2);
 }
 
 #[test]
@@ -392,6 +414,37 @@ fn a_folder_deleted_there() {
     }
 }
 
+/// What cannot be removed is told of, and is no work for every pass (I5).
+#[test]
+fn a_folder_that_cannot_go() {
+    let world = synced();
+    let marker = || fs::read(world.mk.maildir().join(".mailkeep")).unwrap();
+    let link = world.mk.folder("Lists/rust/cur/link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    world.server.imap().delete("Lists/rust");
+    let said = world.mk.sync_ok();
+    assert!(said.text().contains("rust/cur/link is no message"), "{}", said.text());
+    assert!(link.is_symlink());
+    let before = marker();
+    world.mk.sync_ok();
+    assert_eq!(marker(), before);
+    fs::remove_file(&link).unwrap();
+    world.mk.sync_ok();
+    assert!(!world.mk.folder("Lists/rust").exists());
+    // one that was removed here stays there for the folder below it
+    world.server.imap().create("a");
+    world.server.seed("a/b", &world.mint.letters(900..901));
+    world.mk.sync_ok();
+    for sub in ["cur", "new", "tmp"] {
+        fs::remove_dir(world.mk.folder("a").join(sub)).unwrap();
+    }
+    world.mk.sync_ok();
+    let before = marker();
+    world.mk.sync_ok();
+    assert_eq!(marker(), before);
+    assert_eq!(world.local("a/b").len(), 1);
+}
+
 /// Dovecot goes on listing it for the sake of the folder below it, and refuses everything else.
 #[test]
 fn a_folder_deleted_there_with_one_below_it() {
@@ -420,5 +473,49 @@ fn a_folder_deleted_there_with_one_below_it() {
         maildir::deliver(&world.mk.folder("Lists"), &world.mint.letter(200));
         world.mk.sync_ok();
         assert_eq!(world.remote("Lists").len(), 1, "{mode:?}");
+    }
+}
+
+#[test]
+fn kept_mail_fetched_once_more_stays_kept() {
+    let mut world = World::new(Dovecot::start());
+    world.mk.deletes("keep", "mirror");
+    world.mk.rule("folders = [\"Work\"]\nremote_delete = \"mirror\"");
+    world.mk.sync_ok();
+    let letter = world.remote("INBOX").swap_remove(0);
+    let file = world.twin("INBOX", &letter);
+    world.server.imap().expunge("INBOX", &[letter.uid]);
+    world.mk.sync_ok();
+    let uids = world.uids("Work");
+    // the server has it again, in a folder that mirrors; and here it was deleted
+    let date = file.date;
+    let body = fs::read(&file.path).unwrap();
+    fs::remove_file(&file.path).unwrap();
+    world.server.imap().append("Work", &Letter::new(body, &[], date));
+    world.mk.sync_ok();
+    let there = world.remote("Work").into_iter().find(|m| !uids.contains(&m.uid)).unwrap();
+    let again = world.twin("Work", &there);
+    world.server.imap().expunge("Work", &[there.uid]);
+    world.mk.sync_ok();
+    assert!(again.path.exists(), "kept mail stays kept");
+}
+
+#[test]
+fn what_is_put_back_unites_its_flags_with_the_server_s() {
+    for to in ["INBOX", "Work"] {
+        let world = world_with("mirror", "keep");
+        let letter = world.remote("INBOX").swap_remove(0);
+        world.server.imap().store("INBOX", &[letter.uid], "FLAGS", &["\\Seen", "\\Flagged"]);
+        world.mk.sync_ok();
+        let file = world.twin("INBOX", &letter);
+        let body = fs::read(&file.path).unwrap();
+        fs::remove_file(&file.path).unwrap();
+        world.mk.sync_ok();
+        deliver(&world.mk.folder(to), &Letter::new(body, &["\\Answered"], file.date));
+        world.mk.sync_ok();
+        world.assert_same();
+        let again = world.remote(to).into_iter().find(|m| m.hash == letter.hash).unwrap();
+        let flags: Vec<&str> = again.flags.iter().map(String::as_str).collect();
+        assert_eq!(flags, ["\\Answered", "\\Flagged", "\\Seen"]);
     }
 }

@@ -88,6 +88,39 @@ fn keywords() {
     assert_eq!(now(all[0].hash), &flags_of(&["\\Seen"]));
 }
 
+/// `mv` knows nothing of letters: they mean what they meant in the folder where they were given.
+#[test]
+fn a_plain_move_keeps_the_keywords() {
+    for copy in [false, true] {
+        let world = synced();
+        let inbox = world.remote("INBOX");
+        let work = world.uids("Work");
+        let mut imap = world.server.imap();
+        imap.store("INBOX", &[inbox[0].uid, inbox[1].uid], "+FLAGS", &["todo"]);
+        imap.store("Work", &work[..1], "+FLAGS", &["urgent"]);
+        world.mk.sync_ok();
+        for (m, to) in [(&inbox[0], "Work"), (&inbox[1], "Lists/rust")] {
+            let here = world.twin("INBOX", m);
+            if copy {
+                let to = world.mk.folder(to).join("cur").join(here.path.file_name().unwrap());
+                std::fs::copy(&here.path, &to).unwrap();
+                maildir::set_mtime(&to, here.date);
+            } else {
+                maildir::move_file(&here, &world.mk.folder(to));
+            }
+        }
+        world.mk.sync_ok();
+        world.mk.sync_ok();
+        for (m, to) in [(&inbox[0], "Work"), (&inbox[1], "Lists/rust")] {
+            let there = world.remote(to).into_iter().find(|t| t.hash == m.hash).unwrap();
+            assert!(there.flags.contains("todo"), "copied: {copy}, {to}: {:?}", there.flags);
+            assert!(!there.flags.contains("urgent"), "copied: {copy}: {:?}", there.flags);
+        }
+        world.assert_same();
+        assert_eq!(world.proxy.count("APPEND"), 0);
+    }
+}
+
 #[test]
 fn a_lost_keywords_file_loses_no_keyword() {
     let world = synced();

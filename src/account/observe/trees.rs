@@ -102,6 +102,7 @@ fn sent(p: &Pass<'_>) -> Result<Vec<Sent>> {
             let same_epoch =
                 p.folders.get(&i.target).is_some_and(|f| f.rec.uidvalidity == i.uidvalidity);
             let lost = match i.row {
+                _ if i.kind == IntentKind::Unlink => false,
                 Some(row) => i.place.is_some() && l.row(row)?.is_none(),
                 None => i.kind == IntentKind::Append,
             };

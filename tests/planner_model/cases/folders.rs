@@ -91,3 +91,37 @@ fn what_vanished_before_the_folder_was_excluded_is_neither_done_nor_held() {
     let p = s.pass();
     assert_eq!((p.held, p.actions), (vec![], vec![]));
 }
+
+#[test]
+fn the_trash_stays_there_while_deletions_go_to_it() {
+    let mut s = scene();
+    s.rule("\\Trash", None, Some(LocalDelete::Mirror));
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "Trash", "b");
+    let d = s.w.disk.remove(&folder("Trash")).unwrap();
+    s.w.disk.insert(folder("Old"), d);
+    s.ends("INBOX a, Old b", "INBOX a, Old b");
+    s.remove("INBOX", "a");
+    s.ends("Old b, Trash a", "Old b, Trash a");
+    // nothing goes there any more
+    s.policy.local_delete = LocalDelete::Mirror;
+    s.w.disk.remove(&folder("Trash"));
+    s.ends("Old b", "Old b");
+    assert!(!s.w.server.contains_key(&folder("Trash")));
+}
+
+#[test]
+fn a_folder_goes_only_if_everything_was_looked_at() {
+    for complete in [(false, true), (true, false)] {
+        let mut s = mirror();
+        s.w.server.remove(&folder("Archive"));
+        s.w.disk.remove(&folder("Junk"));
+        s.complete = complete;
+        s.pass();
+        assert_eq!(s.w.disk.contains_key(&folder("Archive")), !complete.0);
+        assert_eq!(s.w.server.contains_key(&folder("Junk")), !complete.1);
+        s.ends("", "");
+        assert!(!s.w.disk.contains_key(&folder("Archive")));
+        assert!(!s.w.server.contains_key(&folder("Junk")));
+    }
+}

@@ -167,7 +167,7 @@ impl Scene {
     fn ends(&mut self, there: &str, here: &str) -> Pass {
         let last = converge(&mut self.w, &self.policy, REAL).unwrap();
         self.stands(there, here);
-        super::check::ledger_is_true(&self.w, last.waiting > 0).unwrap();
+        super::check::ledger_is_true(&self.w, &self.policy, last.waiting > 0).unwrap();
         last
     }
 

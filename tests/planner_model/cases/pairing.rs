@@ -329,3 +329,23 @@ fn kept_mail_saved_out_of_an_excluded_folder_stays_kept() {
         assert_eq!(s.states(), [Kept, Kept]);
     }
 }
+
+#[test]
+fn kept_mail_that_was_deleted_here_and_is_there_again_keeps_its_keep() {
+    let mut s = scene();
+    s.rule("Junk", Some(RemoteDelete::Mirror), None);
+    for killed_at in [None, Some(1)] {
+        let mut s = Scene { w: s.w.clone(), policy: s.policy.clone(), ..scene() };
+        s.had(Kept, "INBOX", "a");
+        s.remove("INBOX", "a");
+        s.arrive("Junk", "a");
+        // killed between the file and its row, nobody knows that it was fetched, not moved here
+        s.w.kill_at = killed_at;
+        assert_eq!(pass(&mut s.w, &s.policy, REAL, (true, true)).is_err(), killed_at.is_some());
+        s.w.kill_at = None;
+        s.ends("Junk a", "Junk a");
+        s.expunge("Junk", "a");
+        s.ends("", "Junk a");
+        assert_eq!(s.states(), [Kept]);
+    }
+}

@@ -482,3 +482,53 @@ fn an_absent_message_put_back_is_synced() {
         assert_eq!(s.states(), [Synced]);
     }
 }
+
+#[test]
+fn a_message_that_neither_side_has_takes_no_kept_file_with_it() {
+    for at in ["INBOX", "Archive"] {
+        let mut s = mirror();
+        s.had(Kept, at, "a");
+        s.move_here(at, "a", "INBOX");
+        s.had(Synced, "INBOX", "a");
+        s.expunge("INBOX", "a");
+        let dir = s.w.disk.get_mut(&folder("INBOX")).unwrap();
+        dir.retain(|base, _| !base.is_ours());
+        s.ends("", "INBOX a");
+        assert_eq!(s.states(), [Kept]);
+    }
+}
+
+#[test]
+fn a_removal_cut_short_takes_no_equal_file_with_it() {
+    let mut s = mirror();
+    s.policy.read_only = true;
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    for at in 0..3 {
+        s.w.kill_at = Some(s.w.steps + at);
+        assert!(pass(&mut s.w, &s.policy, REAL, (true, true)).is_err());
+    }
+    s.w.kill_at = None;
+    // it waits, so that it has no row
+    s.put("INBOX", "a");
+    s.ends("", "INBOX a");
+    assert_eq!(s.states(), []);
+    assert_eq!(s.w.ledger.deleted.values().sum::<u64>(), 1);
+}
+
+#[test]
+fn of_two_that_neither_side_has_the_file_is_the_one_that_stays() {
+    for copy in ["a", "a'"] {
+        let mut s = mirror();
+        s.had(Synced, "Archive", "a");
+        s.had(Synced, "INBOX", "a");
+        for at in ["Archive", "INBOX"] {
+            s.expunge(at, "a");
+            s.remove(at, "a");
+        }
+        // moved there, or only renamed: nobody can say
+        s.put("INBOX", copy);
+        s.ends("", &format!("INBOX {copy}"));
+        assert_eq!(s.states(), [Kept]);
+    }
+}
