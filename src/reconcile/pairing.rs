@@ -70,6 +70,8 @@ enum Round {
     AbsentElsewhere,
     /// The server has it again.
     Kept,
+    /// The server has it again in another folder, and its file is there, too.
+    KeptMoved,
     /// The same from another folder.
     KeptElsewhere,
     /// A file in the same folder that no row knows.
@@ -92,14 +94,15 @@ const ROUNDS: [Round; 9] = [
 ];
 
 /// In a first pass, what is on both sides has no row, and its file stands in its folder: that is
-/// closer than an equal one that was `kept` elsewhere.
-const FIRST_PASS: [Round; 9] = [
+/// closer than an equal one that was `kept` elsewhere, unless it is the file of that.
+const FIRST_PASS: [Round; 10] = [
     Round::Epoch,
     Round::Vanished,
     Round::EpochElsewhere,
     Round::Absent,
     Round::AbsentElsewhere,
     Round::Kept,
+    Round::KeptMoved,
     Round::Files,
     Round::KeptElsewhere,
     Round::FilesElsewhere,
@@ -107,7 +110,7 @@ const FIRST_PASS: [Round; 9] = [
 
 impl Round {
     fn same_folder(self) -> bool {
-        matches!(self, Self::Epoch | Self::Kept | Self::Absent | Self::Files)
+        matches!(self, Self::Epoch | Self::Kept | Self::KeptMoved | Self::Absent | Self::Files)
     }
 
     fn takes(self, row: &Row) -> bool {
@@ -117,7 +120,7 @@ impl Round {
                 matches!(row.state, State::Synced | State::Absent) && row.gone == Some(Gone::Epoch)
             }
             Self::Vanished => row.state == State::Synced && row.gone == Some(Gone::Vanished),
-            Self::Kept | Self::KeptElsewhere => row.state == State::Kept,
+            Self::Kept | Self::KeptMoved | Self::KeptElsewhere => row.state == State::Kept,
             Self::Absent | Self::AbsentElsewhere => {
                 row.state == State::Absent && row.gone.is_some()
             }
@@ -150,10 +153,11 @@ pub(super) fn pair(trees: &Trees, index: &Index<'_>, wants: &mut BTreeSet<RowId>
     }
     sent::copies(trees, index, &arrivals, &mut pairs);
     sent::uploads(trees, index, &arrivals, &mut pairs, wants);
-    let rounds = if trees.first_pass { FIRST_PASS } else { ROUNDS };
+    let rounds = if trees.first_pass { &FIRST_PASS[..] } else { &ROUNDS };
     let after_files = |r: &Round| trees.first_pass && *r == Round::KeptElsewhere;
-    by_server_id(trees, rounds.into_iter().filter(|r| !after_files(r)), &arrivals, &mut pairs);
-    for round in rounds {
+    let first = rounds.iter().copied().filter(|r| !after_files(r));
+    by_server_id(trees, first, &arrivals, &mut pairs);
+    for &round in rounds {
         if after_files(&round) {
             by_server_id(trees, [round], &arrivals, &mut pairs);
         }
@@ -175,9 +179,18 @@ fn candidates<'a>(
     round: Round,
     pairs: &Pairs,
 ) -> Vec<Candidate<'a>> {
-    let rows = trees.rows.values().filter(|r| round.takes(r)).map(|r| Candidate {
+    let places = |r: &Row| match round {
+        Round::KeptMoved if trees.missing.contains(&r.id) => {
+            index.files(trees, &r.identity).map(|(_, f)| f.folder).collect()
+        }
+        Round::KeptMoved => BTreeSet::new(),
+        _ => BTreeSet::from([r.folder]),
+    };
+    let rows = trees.rows.values().filter(|r| round.takes(r));
+    let rows = rows.flat_map(|r| places(r).into_iter().map(move |folder| (r, folder)));
+    let rows = rows.map(|(r, folder)| Candidate {
         known: Known::Row(r.id),
-        folder: r.folder,
+        folder,
         identity: &r.identity,
         exact: r.exact,
         draft: r.agreed.has(SystemFlags::DRAFT),
@@ -296,7 +309,11 @@ fn by_fingerprint(
                     && round == Round::Files
                     && key.fingerprint.is_complete()
                     && !is_draft(trees, a, c) => {}
-            ([a], [c]) if proves(trees, round, &key, a, c) => pairs.join(a.id, c.known),
+            ([a], [c]) if proves(trees, round, &key, a, c) => {
+                if pairs.is_free(c.known) {
+                    pairs.join(a.id, c.known);
+                }
+            }
             _ => by_content(&arrived, &known, pairs, wants),
         }
     }

@@ -94,6 +94,14 @@ fn kept_mail_stays_where_it_is_beside_an_equal_message_elsewhere() {
         s.ends("INBOX a", "Archive a, INBOX a");
         assert_eq!(s.row(kept).state, Kept);
     }
+    // but if it is the file, it was kept once
+    let mut s = scene();
+    let kept = s.had(Kept, "Archive", "a");
+    s.arrive("INBOX", "a");
+    s.move_here("Archive", "a", "INBOX");
+    s.w.ledger.first_pass = true;
+    s.ends("INBOX a", "INBOX a");
+    assert!(s.row(kept).keeps);
 }
 
 #[test]
