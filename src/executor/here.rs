@@ -156,6 +156,28 @@ pub fn place_for(
     }
 }
 
+/// Names in folders that no row in the ledger has yet, but a file, or a row that is not committed.
+pub type Taken = BTreeSet<(FolderId, BaseName)>;
+
+/// The place, under a fresh base name if another row or file has that in the folder: copies made by
+/// `cp` share theirs, and may differ in the rest of the name, or stand in `cur` and in `new`.
+pub fn free_place(
+    p: &mut Pass<'_>,
+    taken: &mut Taken,
+    folder: FolderId,
+    place: &Place,
+    row: RowId,
+) -> Result<Place> {
+    let mut base = place.file.base.clone();
+    let other = p.ledger.with(|l| l.row_at(folder, &base))?.is_some_and(|r| r.id != row);
+    if other || taken.contains(&(folder, base.clone())) {
+        let now = p.now();
+        base = p.namer.next(now);
+    }
+    taken.insert((folder, base.clone()));
+    Ok(Place { sub: place.sub, file: FileName::from_parts(base, place.file.suffix()) })
+}
+
 /// Moves a row's file into another folder, keeping its name where that is free.
 pub fn refile(
     p: &mut Pass<'_>,
@@ -163,6 +185,7 @@ pub fn refile(
     old: &Place,
     to: FolderId,
     flags: &Flags,
+    (row, taken): (RowId, &mut Taken),
 ) -> Result<Place> {
     if p.folder(to)?.disk != Presence::There {
         create_folder(p, to)?;
@@ -170,7 +193,8 @@ pub fn refile(
     letters(p, to, flags)?;
     let f = p.folder(to)?;
     let keep_t = keeps_t(p, to, old, flags)?;
-    let mut place = place_for(&f.keywords, &old.file.base, &keep_t, Some((old, false)));
+    let place = place_for(&f.keywords, &old.file.base, &keep_t, Some((old, false)));
+    let mut place = free_place(p, taken, to, &place, row)?;
     match rename(p, from, old, to, &place) {
         Err(e) if e.kind == Kind::Exists => {
             let now = p.now();
@@ -202,6 +226,10 @@ pub fn set_flags(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, Flags, bool)]) 
         for (id, merged, there) in part {
             let Some(row) = trees.rows.get(id) else { continue };
             let one = set_one(p, row, merged, *there);
+            if one.as_ref().is_err_and(|e| e.kind == Kind::Raced) {
+                // the names may be those of the last scan, and the row is wrong
+                p.folder_mut(row.folder)?.unsettled = true;
+            }
             if let Some(Some((row, renamed))) = p.each(one)? {
                 if renamed {
                     folders.insert(row.folder);

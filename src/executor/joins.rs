@@ -1,7 +1,7 @@
 //! What only joins: rows take UIDs, places or states; files follow moves of the server. No byte of
 //! mail goes over the wire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{here, journal};
 use crate::account::pass::Pass;
@@ -18,20 +18,49 @@ const BATCH: usize = 500;
 /// What joins change in the ledger, once the directories are synced.
 #[derive(Default)]
 struct Changes {
-    remove: Vec<RowId>,
-    update: Vec<Row>,
+    remove: BTreeSet<RowId>,
+    update: BTreeMap<RowId, Row>,
     insert: Vec<Row>,
     entries: Vec<JournalEntry>,
     targets: BTreeSet<FolderId>,
     sources: BTreeSet<FolderId>,
     files: Vec<FileId>,
-    found: Vec<RowId>,
+    found: BTreeSet<RowId>,
+    /// Names that no row in the ledger has, and that are taken all the same.
+    taken: here::Taken,
+}
+
+impl Changes {
+    /// None yet; the files without a row keep their names.
+    fn new(p: &Pass<'_>) -> Self {
+        let names = p.files.values().map(|f| (f.folder, f.place.file.base.clone()));
+        Self { taken: names.collect(), ..Self::default() }
+    }
+
+    /// The row as it will be: its place may be newer than that in the trees, and what this batch
+    /// did to it is not in the ledger yet.
+    fn now(&self, p: &Pass<'_>, id: RowId) -> Result<Option<Row>> {
+        match self.update.get(&id) {
+            _ if self.remove.contains(&id) => Ok(None),
+            Some(row) => Ok(Some(row.clone())),
+            None => p.ledger.with(|l| l.row(id)),
+        }
+    }
+
+    /// Whether the row's file is where the row says.
+    fn has_file(&self, p: &Pass<'_>, row: &Row) -> bool {
+        row.place.is_some() && (self.found.contains(&row.id) || !p.missing.contains(&row.id))
+    }
+
+    fn update(&mut self, row: Row) {
+        self.update.insert(row.id, row);
+    }
 }
 
 /// Does all of them.
 pub fn join(p: &mut Pass<'_>, trees: &Trees, actions: &[Action]) -> Result<()> {
     for part in actions.chunks(BATCH) {
-        let mut c = Changes::default();
+        let mut c = Changes::new(p);
         for action in part {
             let one = one(p, trees, action, &mut c);
             p.each(one)?;
@@ -41,8 +70,8 @@ pub fn join(p: &mut Pass<'_>, trees: &Trees, actions: &[Action]) -> Result<()> {
     Ok(())
 }
 
-/// The row takes the arrival's UID; in the same folder it takes the file's place too. Moves that are
-/// left are given back.
+/// The row takes the arrival's UID, and the file's place, if that is in the same folder. If not, it
+/// is like a row whose file was moved away; these moves are given back.
 pub fn meet(
     p: &mut Pass<'_>,
     trees: &Trees,
@@ -50,27 +79,31 @@ pub fn meet(
 ) -> Result<Vec<(RowId, FileId)>> {
     let mut moves = Vec::new();
     for part in all.chunks(BATCH) {
-        let mut c = Changes::default();
+        let mut c = Changes::new(p);
+        let mut away = Vec::new();
         for (id, arrival, file) in part {
             let (Some(new), Some(f)) = (trees.rows.get(arrival), trees.files.get(file)) else {
                 continue;
             };
-            let Some(mut row) = now(p, *id)? else { continue };
+            let Some(mut row) = c.now(p, *id)? else { continue };
             row.local.clone_from(&f.flags);
             let mut row = renumbered(p, &row, new);
-            if new.folder == f.folder {
-                take_file(&mut row, f);
-                c.files.push(*file);
-                c.found.push(*id);
-            } else {
-                moves.push((*id, *file));
-            }
-            c.remove.push(*arrival);
+            take_file(&mut row, f);
             let why = "moved on both sides";
             c.entries.push(journal::moved(p, Done::MoveHere, Side::Here, &row, f.folder, why));
-            c.update.push(row);
+            if new.folder == f.folder {
+                c.files.push(*file);
+                c.found.insert(*id);
+            } else {
+                row.place = Some(here::free_place(p, &mut c.taken, new.folder, &f.place, *id)?);
+                away.push(*id);
+                moves.push((*id, *file));
+            }
+            c.remove.insert(*arrival);
+            c.update(row);
         }
         commit(p, c)?;
+        p.missing.extend(away);
     }
     Ok(moves)
 }
@@ -86,7 +119,7 @@ fn commit(p: &mut Pass<'_>, c: Changes) -> Result<()> {
         for id in &c.remove {
             tx.delete_row(*id)?;
         }
-        for row in &c.update {
+        for row in c.update.values() {
             tx.update_row(row)?;
         }
         for row in &c.insert {
@@ -97,7 +130,7 @@ fn commit(p: &mut Pass<'_>, c: Changes) -> Result<()> {
     for file in &c.files {
         p.files.remove(file);
     }
-    for row in c.found.iter().chain(&c.remove) {
+    for row in c.found.union(&c.remove) {
         p.missing.remove(row);
     }
     Ok(())
@@ -120,16 +153,16 @@ fn one(p: &mut Pass<'_>, trees: &Trees, action: &Action, c: &mut Changes) -> Res
             Ok(())
         }
         Action::StayAbsent { row, arrival } => {
-            if let (Some(mut r), Some(a)) = (now(p, *row)?, trees.rows.get(arrival)) {
+            if let (Some(mut r), Some(a)) = (c.now(p, *row)?, trees.rows.get(arrival)) {
                 r.state = State::Absent;
                 r.folder = a.folder;
                 r.uid = a.uid;
                 r.gone = None;
                 r.place = None;
                 r.identity.server_id.clone_from(&a.identity.server_id);
-                c.remove.push(a.id);
-                c.found.push(r.id);
-                c.update.push(r);
+                c.remove.insert(a.id);
+                c.found.insert(r.id);
+                c.update(r);
             }
             Ok(())
         }
@@ -147,7 +180,7 @@ fn one(p: &mut Pass<'_>, trees: &Trees, action: &Action, c: &mut Changes) -> Res
                 r.state = State::Absent;
                 r.place = None;
             })?;
-            c.found.push(*id);
+            c.found.insert(*id);
             Ok(())
         }
         Action::Refetch(id) => {
@@ -157,24 +190,19 @@ fn one(p: &mut Pass<'_>, trees: &Trees, action: &Action, c: &mut Changes) -> Res
                 r.place = None;
                 r.copy_of = None;
             })?;
-            c.found.push(*id);
+            c.found.insert(*id);
             Ok(())
         }
         Action::Drop(id) => {
-            if let Some(r) = now(p, *id)? {
+            if let Some(r) = c.now(p, *id)? {
                 let why = "it is on neither side any more";
                 c.entries.push(journal::of_row(p, Done::Drop, Side::Here, &r, why));
-                c.remove.push(*id);
+                c.remove.insert(*id);
             }
             Ok(())
         }
         _ => Ok(()),
     }
-}
-
-/// The row as the ledger has it now: its place may be newer than that in the trees.
-fn now(p: &Pass<'_>, id: RowId) -> Result<Option<Row>> {
-    p.ledger.with(|l| l.row(id))
 }
 
 fn change(
@@ -185,11 +213,11 @@ fn change(
     why: &str,
     f: impl FnOnce(&mut Row),
 ) -> Result<()> {
-    if let Some(mut r) = now(p, id)? {
+    if let Some(mut r) = c.now(p, id)? {
         let side = if done == Done::Absent { Side::There } else { Side::Here };
         c.entries.push(journal::of_row(p, done, side, &r, why));
         f(&mut r);
-        c.update.push(r);
+        c.update(r);
     }
     Ok(())
 }
@@ -232,14 +260,14 @@ fn adopt(
     row.place = Some(if f.folder == a.folder {
         f.place.clone()
     } else {
-        let to = here::refile(p, f.folder, &f.place, a.folder, &f.flags)?;
+        let to = here::refile(p, f.folder, &f.place, a.folder, &f.flags, (row.id, &mut c.taken))?;
         c.targets.insert(a.folder);
         c.sources.insert(f.folder);
         to
     });
     let why = "the same message is on the server and here";
     c.entries.push(journal::of_row(p, Done::Adopt, Side::Here, &row, why));
-    c.update.push(row);
+    c.update(row);
     c.files.push(file);
     Ok(())
 }
@@ -291,12 +319,13 @@ fn follow(
     arrival: RowId,
     c: &mut Changes,
 ) -> Result<()> {
-    let (Some(old), Some(a)) = (now(p, row)?, trees.rows.get(&arrival)) else {
+    let (Some(old), Some(a)) = (c.now(p, row)?, trees.rows.get(&arrival)) else {
         return Ok(());
     };
     let mut new = renumbered(p, &old, a);
     if let (true, Some(place)) = (old.folder != a.folder, &old.place) {
-        new.place = Some(here::refile(p, old.folder, place, a.folder, &new.local)?);
+        let to = here::refile(p, old.folder, place, a.folder, &new.local, (new.id, &mut c.taken))?;
+        new.place = Some(to);
         c.targets.insert(a.folder);
         c.sources.insert(old.folder);
         let why = "it was moved on the server";
@@ -306,8 +335,8 @@ fn follow(
         let why = "the server gave it another UID";
         c.entries.push(journal::of_row(p, Done::Adopt, Side::Here, &new, why));
     }
-    c.remove.push(arrival);
-    c.update.push(new);
+    c.remove.insert(arrival);
+    c.update(new);
     Ok(())
 }
 
@@ -327,10 +356,9 @@ fn keep_at(
     file: FileId,
     c: &mut Changes,
 ) -> Result<()> {
-    let (Some(r), Some(f)) = (now(p, row)?, trees.files.get(&file)) else { return Ok(()) };
-    let own_file_is_there = r.place.is_some() && !p.missing.contains(&row);
+    let (Some(r), Some(f)) = (c.now(p, row)?, trees.files.get(&file)) else { return Ok(()) };
     let why = "it is not on the server any more, and stays where it was put";
-    if own_file_is_there {
+    if c.has_file(p, &r) {
         let new = kept_row(f);
         c.entries.push(journal::of_row(p, Done::Keep, Side::Here, &new, why));
         c.insert.push(new);
@@ -342,8 +370,8 @@ fn keep_at(
         new.gone = None;
         take_file(&mut new, f);
         c.entries.push(journal::moved(p, Done::Keep, Side::Here, &r, f.folder, why));
-        c.found.push(row);
-        c.update.push(new);
+        c.found.insert(row);
+        c.update(new);
     }
     c.files.push(file);
     Ok(())
@@ -354,7 +382,9 @@ pub fn rename(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileId)]) -> Resul
     for part in all.chunks(BATCH) {
         let mut c = Changes::default();
         for (id, file) in part {
-            let (Some(mut row), Some(f)) = (now(p, *id)?, trees.files.get(file)) else { continue };
+            let (Some(mut row), Some(f)) = (c.now(p, *id)?, trees.files.get(file)) else {
+                continue;
+            };
             take_file(&mut row, f);
             if row.state == State::Absent {
                 row.state = State::Synced; // somebody put it back, with flags of its own
@@ -362,9 +392,9 @@ pub fn rename(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, FileId)]) -> Resul
             }
             let why = "its file has another name";
             c.entries.push(journal::of_row(p, Done::MoveHere, Side::Here, &row, why));
-            c.update.push(row);
+            c.update(row);
             c.files.push(*file);
-            c.found.push(*id);
+            c.found.insert(*id);
         }
         commit(p, c)?;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::index::Index;
 use super::pairing::{Known, Pairs};
-use super::refiling::{Refiled, stays_kept};
+use super::refiling::{Refiled, is_only_here};
 use super::{Change, Folder, Plan, Presence, Trees};
 use crate::model::{ContentHash, Flags, FolderId, Gone, Row, RowId, SpecialUse, State};
 
@@ -237,12 +237,16 @@ fn files(trees: &Trees, pairs: &Pairs, refiled: &Refiled<'_>, out: &mut Out) {
             continue;
         }
         if let Some(of) = refiled.copied.get(id) {
-            let kept = trees.rows.get(of).is_some_and(|r| stays_kept(pairs, r));
-            out.moves.push(if kept {
-                Change::MovedKept { row: *of, file: *id }
-            } else {
-                Change::CopiedHere { of: *of, file: *id }
-            });
+            match trees.rows.get(of) {
+                Some(r) if is_only_here(pairs, r) => {
+                    if r.state == State::Synced && !trees.remote_complete {
+                        out.waiting += 1; // its message may be where nobody could look
+                    } else {
+                        out.moves.push(Change::MovedKept { row: *of, file: *id });
+                    }
+                }
+                _ => out.moves.push(Change::CopiedHere { of: *of, file: *id }),
+            }
         } else if refiled.is_taken(*id) {
             // said of its row
         } else if let Some(of) = refiled.outside.get(id) {

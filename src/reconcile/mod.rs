@@ -204,6 +204,7 @@ pub enum Change {
         file: FileId,
     },
     /// A `kept` file was moved or copied here, or one whose message went from the server meanwhile.
+    /// If it was copied, the row's own file stays what it is.
     MovedKept {
         /// Its row.
         row: RowId,

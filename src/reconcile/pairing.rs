@@ -70,6 +70,8 @@ enum Round {
     AbsentElsewhere,
     /// The server has it again.
     Kept,
+    /// The server has it again in another folder, and its file is there, too.
+    KeptMoved,
     /// The same from another folder.
     KeptElsewhere,
     /// A file in the same folder that no row knows.
@@ -91,9 +93,24 @@ const ROUNDS: [Round; 9] = [
     Round::FilesElsewhere,
 ];
 
+/// In a first pass, what is on both sides has no row, and its file stands in its folder: that is
+/// closer than an equal one that was `kept` elsewhere, unless it is the file of that.
+const FIRST_PASS: [Round; 10] = [
+    Round::Epoch,
+    Round::Vanished,
+    Round::EpochElsewhere,
+    Round::Absent,
+    Round::AbsentElsewhere,
+    Round::Kept,
+    Round::KeptMoved,
+    Round::Files,
+    Round::KeptElsewhere,
+    Round::FilesElsewhere,
+];
+
 impl Round {
     fn same_folder(self) -> bool {
-        matches!(self, Self::Epoch | Self::Kept | Self::Absent | Self::Files)
+        matches!(self, Self::Epoch | Self::Kept | Self::KeptMoved | Self::Absent | Self::Files)
     }
 
     fn takes(self, row: &Row) -> bool {
@@ -103,7 +120,7 @@ impl Round {
                 matches!(row.state, State::Synced | State::Absent) && row.gone == Some(Gone::Epoch)
             }
             Self::Vanished => row.state == State::Synced && row.gone == Some(Gone::Vanished),
-            Self::Kept | Self::KeptElsewhere => row.state == State::Kept,
+            Self::Kept | Self::KeptMoved | Self::KeptElsewhere => row.state == State::Kept,
             Self::Absent | Self::AbsentElsewhere => {
                 row.state == State::Absent && row.gone.is_some()
             }
@@ -152,8 +169,14 @@ pub(super) fn pair(trees: &Trees, index: &Index<'_>, wants: &mut BTreeSet<RowId>
     }
     sent::copies(trees, index, &arrivals, &mut pairs);
     sent::uploads(trees, index, &arrivals, &mut pairs, wants);
-    by_server_id(trees, &arrivals, &mut pairs);
-    for round in ROUNDS {
+    let rounds = if trees.first_pass { &FIRST_PASS[..] } else { &ROUNDS };
+    let after_files = |r: &Round| trees.first_pass && *r == Round::KeptElsewhere;
+    let first = rounds.iter().copied().filter(|r| !after_files(r));
+    by_server_id(trees, first, &arrivals, &mut pairs);
+    for &round in rounds {
+        if after_files(&round) {
+            by_server_id(trees, [round], &arrivals, &mut pairs);
+        }
         if round == Round::FilesElsewhere && trees.first_pass && trees.sizes_lie {
             // no size can speak for another folder: the same folder first
             without_size(trees, &arrivals, &mut pairs, wants);
@@ -173,9 +196,18 @@ fn candidates<'a>(
     round: Round,
     pairs: &Pairs,
 ) -> Vec<Candidate<'a>> {
-    let rows = trees.rows.values().filter(|r| round.takes(r)).map(|r| Candidate {
+    let places = |r: &Row| match round {
+        Round::KeptMoved if trees.missing.contains(&r.id) => {
+            index.files(trees, &r.identity).map(|(_, f)| f.folder).collect()
+        }
+        Round::KeptMoved => BTreeSet::new(),
+        _ => BTreeSet::from([r.folder]),
+    };
+    let rows = trees.rows.values().filter(|r| round.takes(r));
+    let rows = rows.flat_map(|r| places(r).into_iter().map(move |folder| (r, folder)));
+    let rows = rows.map(|(r, folder)| Candidate {
         known: Known::Row(r.id),
-        folder: r.folder,
+        folder,
         identity: &r.identity,
         exact: r.exact,
         draft: r.agreed.has(SystemFlags::DRAFT),
@@ -210,11 +242,16 @@ fn candidates<'a>(
 }
 
 /// The server's own id is proof. Labels share one id: the same folder goes first.
-fn by_server_id(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs) {
+fn by_server_id(
+    trees: &Trees,
+    rounds: impl IntoIterator<Item = Round>,
+    arrivals: &[&Row],
+    pairs: &mut Pairs,
+) {
     if arrivals.iter().all(|a| a.identity.server_id.is_none()) {
         return;
     }
-    for round in ROUNDS {
+    for round in rounds {
         let mut known: BTreeMap<(&ServerId, Option<FolderId>), VecDeque<RowId>> = BTreeMap::new();
         for r in trees.rows.values().filter(|r| round.takes(r)) {
             if let Some(id) = &r.identity.server_id {
@@ -289,7 +326,11 @@ fn by_fingerprint(
                     && round == Round::Files
                     && key.fingerprint.is_complete()
                     && !is_draft(trees, a, c) => {}
-            ([a], [c]) if proves(trees, round, &key, a, c) => pairs.join(a.id, c.known),
+            ([a], [c]) if proves(trees, round, &key, a, c) => {
+                if pairs.is_free(c.known) {
+                    pairs.join(a.id, c.known);
+                }
+            }
             _ => by_content(&arrived, &known, pairs, wants),
         }
     }

@@ -126,7 +126,7 @@ pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
             continue;
         }
         if let Some(of) = live.of_file(trees, f)
-            && (stays_kept(pairs, of) || is_copy(trees, of, f))
+            && (is_only_here(pairs, of) || is_copy(trees, of, f))
         {
             out.copied.insert(*id, of.id);
         } else if let Some(of) = outside.of_file(trees, f).filter(|_| !trees.first_pass) {
@@ -257,9 +257,15 @@ impl Round {
     }
 }
 
-/// Whether the row is `kept`, and the server does not have it again.
-pub(super) fn stays_kept(pairs: &Pairs, row: &Row) -> bool {
-    row.state == State::Kept && !pairs.by_row.contains_key(&row.id)
+/// Whether the server does not have the row's message any more: it is `kept`, or goes this very
+/// time. A copy of it is not sent, either.
+pub(super) fn is_only_here(pairs: &Pairs, row: &Row) -> bool {
+    let gone = match row.state {
+        State::Kept => true,
+        State::Synced => row.gone.is_some(),
+        State::Pending | State::Absent => false,
+    };
+    gone && !pairs.by_row.contains_key(&row.id)
 }
 
 /// Whether somebody copied the row's file, so that the copy belongs on the server as well. Equal
@@ -271,10 +277,11 @@ fn is_copy(trees: &Trees, of: &Row, f: &LocalFile) -> bool {
         && (!base.is_ours() || of.place.as_ref().is_some_and(|p| p.file.base == *base))
 }
 
-/// Whether a file with the row's bytes can be a copy of it: they are the same on both sides.
+/// Whether a file with the row's bytes can be a copy of it: they are the same on both sides, or
+/// here only.
 fn has_original(pairs: &Pairs, r: &Row) -> bool {
     match r.state {
-        State::Synced => r.exact && (r.on_server() || pairs.by_row.contains_key(&r.id)),
+        State::Synced => r.exact || is_only_here(pairs, r),
         State::Kept => true,
         // its file is being adopted elsewhere: a copy of that
         State::Pending => matches!(pairs.by_arrival.get(&r.id), Some(Known::File(_, true))),
@@ -282,22 +289,22 @@ fn has_original(pairs: &Pairs, r: &Row) -> bool {
     }
 }
 
-/// Rows by the bytes that a copy of them has. One on the server goes before a `kept` one, an equal
-/// base name before others, then the same folder.
+/// Rows by the bytes that a copy of them has. One on the server goes before one that is only here,
+/// an equal base name before others, then the same folder.
 struct Originals<'a>(BTreeMap<(bool, Key<'a>), &'a Row>, BTreeMap<(bool, Key<'a>), &'a Row>);
 
 impl<'a> Originals<'a> {
     fn of(trees: &Trees, rows: impl Iterator<Item = &'a Row>, pairs: &Pairs) -> Self {
         let mut out = Self(BTreeMap::new(), BTreeMap::new());
         for r in rows {
-            let kept = stays_kept(pairs, r);
+            let only_here = is_only_here(pairs, r);
             let base = r.place.as_ref().map(|p| &p.file.base);
             let ways = [(base, Some(r.folder)), (base, None), (None, Some(r.folder)), (None, None)];
             for (hash, map) in [(Hash::Content, &mut out.0), (Hash::Reader, &mut out.1)] {
                 let Some(h) = hash.of(&r.identity) else { continue };
                 if hash.speaks_for(trees, r.folder, is_draft(r)) {
                     for (base, folder) in ways {
-                        map.entry((kept, (h, base, folder))).or_insert(r);
+                        map.entry((only_here, (h, base, folder))).or_insert(r);
                     }
                 }
             }
@@ -309,12 +316,12 @@ impl<'a> Originals<'a> {
         let base = Some(&f.place.file.base);
         let draft = f.flags.has(SystemFlags::DRAFT);
         let ways = [(base, Some(f.folder)), (base, None), (None, Some(f.folder)), (None, None)];
-        for kept in [false, true] {
+        for only_here in [false, true] {
             for (base, folder) in ways {
                 let by = |hash: Hash, map: &BTreeMap<(bool, Key<'a>), &'a Row>| {
                     let h =
                         hash.of(&f.identity).filter(|_| hash.speaks_for(trees, f.folder, draft));
-                    h.and_then(|h| map.get(&(kept, (h, base, folder))).copied())
+                    h.and_then(|h| map.get(&(only_here, (h, base, folder))).copied())
                 };
                 let found = [by(Hash::Content, &self.0), by(Hash::Reader, &self.1)];
                 if let Some(r) = found.into_iter().flatten().min_by_key(|r| r.id) {

@@ -333,7 +333,7 @@ impl Applier<'_> {
                 self.w.step()?;
                 let mut row = self.row(row);
                 let f = self.found(file).0.clone();
-                if row.state == State::Kept && self.w.row_file(&row).is_some() {
+                if self.w.row_file(&row).is_some() {
                     self.keep_file(&f);
                 } else {
                     row.folder = f.folder;

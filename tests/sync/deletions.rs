@@ -185,6 +185,49 @@ fn kept_mail_stays_kept() {
 }
 
 #[test]
+fn kept_mail_copied_and_moved_at_once_stays_kept_twice() {
+    let world = world_with("keep", "trash");
+    let gone = world.remote("INBOX").remove(0);
+    world.server.imap().expunge("INBOX", &[gone.uid]);
+    world.mk.sync_ok();
+    let m = world.twin("INBOX", &gone);
+    maildir::mutt_copy(&m, &world.mk.folder("Work"));
+    maildir::move_file(&m, &world.mk.folder("Lists/rust"));
+    world.mk.sync_ok();
+    let kept = world.mk.run(&["kept"]).expect(0).stdout;
+    assert_eq!(kept.lines().count(), 2, "{kept}");
+    // New mail makes a pass look at the folders anew.
+    for folder in ["Work", "Lists/rust"] {
+        maildir::deliver(&world.mk.folder(folder), &world.mint.letter(900 + folder.len()));
+    }
+    world.mk.sync_ok();
+    for (folder, n) in [("INBOX", 19), ("Work", 13), ("Lists/rust", 9)] {
+        assert_eq!(world.remote(folder).len(), n, "{folder}");
+    }
+}
+
+#[test]
+fn kept_mail_renamed_while_the_server_gets_it_again() {
+    let world = world_with("keep", "trash");
+    let gone = world.remote("INBOX").remove(0);
+    world.server.imap().expunge("INBOX", &[gone.uid]);
+    world.mk.sync_ok();
+    let m = world.twin("INBOX", &gone);
+    let to = m.path.with_file_name("another.name:2,S");
+    fs::rename(&m.path, &to).unwrap();
+    let again = Letter::new(fs::read(&to).unwrap(), &["\\Flagged"], gone.date);
+    world.server.seed("INBOX", &[again]);
+    world.mk.sync_ok();
+    world.assert_same();
+    assert!(to.with_file_name("another.name:2,FS").exists(), "the flags of both sides");
+    let settled = world.files();
+    world.proxy.reset();
+    world.mk.sync_ok();
+    assert_eq!(world.files(), settled);
+    assert_eq!(world.changes(), Vec::<String>::new());
+}
+
+#[test]
 fn purged_from_trash_there_stays_here() {
     let world = world_with("keep", "trash");
     let m = world.remote("INBOX").remove(0);

@@ -177,6 +177,53 @@ fn moved_there_and_deleted_here() {
     world.twin("Work", &m);
 }
 
+#[test]
+fn moved_there_and_put_back_here() {
+    let mut world = World::new(Dovecot::start());
+    world.mk.deletes("keep", "keep");
+    world.mk.sync_ok();
+    let m = world.remote("INBOX").remove(0);
+    let path = world.twin("INBOX", &m).path;
+    let aside = world.mk.dir().join("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    world.mk.sync_ok();
+    assert_eq!(world.remote("INBOX").len(), 20, "it stays there");
+    world.server.imap().move_to("INBOX", &[m.uid], "Work");
+    std::fs::rename(&aside, &path).unwrap();
+    world.mk.sync_ok();
+    world.assert_same();
+    world.twin("INBOX", &m);
+}
+
+/// A copy made by `cp` has its original's name. Both come to stand in one folder there.
+#[test]
+fn a_copy_with_its_original_s_name_is_moved_to_it() {
+    // as the copy follows, and as the local place wins
+    for moved_here in [false, true] {
+        let world = synced();
+        let m = &world.local("INBOX")[0];
+        let copy = world.mk.folder("Work").join("cur").join(format!("{}:2,FRS", m.base));
+        std::fs::copy(&m.path, &copy).unwrap();
+        maildir::set_mtime(&copy, m.date);
+        assert_ne!(copy.file_name(), m.path.file_name(), "other flags");
+        world.mk.sync_ok();
+        let there = world.remote("Work");
+        let there = there.iter().find(|r| r.hash == m.hash).expect("a copy");
+        world.server.imap().move_to("Work", &[there.uid], "INBOX");
+        if moved_here {
+            std::fs::rename(&copy, world.mk.folder("Lists/rust").join("cur/mine:2,FRS")).unwrap();
+        }
+        world.mk.sync_ok();
+        world.assert_same();
+        let (inbox, list) = (world.remote("INBOX"), world.remote("Lists/rust"));
+        let n = |all: &[_]| all.iter().filter(|r: &&RemoteMessage| r.hash == m.hash).count();
+        assert_eq!((n(&inbox), n(&list)), if moved_here { (1, 1) } else { (2, 0) });
+        world.assert_no_bodies();
+        let history = world.mk.run(&["history"]).expect(0).stdout;
+        assert!(!history.contains("\tunlink\t"), "{history}");
+    }
+}
+
 /// Only its name says what it was. It is the user's own now, with the same Message-ID and Date.
 #[test]
 fn edited_and_moved_here() {

@@ -160,6 +160,29 @@ fn kept_mail_is_kept_even_beside_an_equal_message() {
     s.ends("INBOX b", "INBOX a, INBOX b, INBOX b");
 }
 
+/// The ledger comes from a backup: it still knows what is kept.
+#[test]
+fn kept_mail_stays_where_it_is_beside_an_equal_message_elsewhere() {
+    for id in [None, Some("M1")] {
+        let mut s = scene();
+        let kept = s.had(Kept, "Archive", "a");
+        s.arrive("INBOX", "a").server_id = id.map(|x| ServerId(x.into()));
+        s.row(kept).identity.server_id = id.map(|x| ServerId(x.into()));
+        s.put_ours("INBOX", "a");
+        s.w.ledger.first_pass = true;
+        s.ends("INBOX a", "Archive a, INBOX a");
+        assert_eq!(s.row(kept).state, Kept);
+    }
+    // but if it is the file, it was kept once
+    let mut s = scene();
+    let kept = s.had(Kept, "Archive", "a");
+    s.arrive("INBOX", "a");
+    s.move_here("Archive", "a", "INBOX");
+    s.w.ledger.first_pass = true;
+    s.ends("INBOX a", "INBOX a");
+    assert!(s.row(kept).keeps);
+}
+
 #[test]
 fn what_others_wrote_is_held_until_somebody_says() {
     for (verdict, there) in

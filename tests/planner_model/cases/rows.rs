@@ -378,6 +378,34 @@ fn gone_there_and_moved_here_is_kept_and_never_sent() {
 }
 
 #[test]
+fn gone_there_and_copied_here_is_kept_and_never_sent() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.put("Archive", "a");
+    s.ends("", "Archive a, INBOX a");
+    assert_eq!(s.states(), [Kept, Kept]);
+    // and moved, too, by a reader that writes headers
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.move_here("INBOX", "a", "Archive");
+    s.put("Junk", "a'");
+    s.ends("", "Archive a, Junk a'");
+    assert_eq!(s.states(), [Kept, Kept]);
+}
+
+#[test]
+fn a_copy_of_what_may_be_gone_there_waits_for_a_complete_listing() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.expunge("INBOX", "a");
+    s.put("Archive", "a");
+    s.complete = (false, true);
+    assert_eq!((s.pass().unsure, s.states()), (2, vec![Synced]));
+}
+
+#[test]
 fn moved_there_and_deleted_here_is_there_again() {
     for policy in [LocalDelete::Trash, LocalDelete::Mirror] {
         let mut s = scene();
@@ -472,17 +500,17 @@ fn a_message_that_neither_side_has_takes_no_kept_file_with_it() {
 
 #[test]
 fn a_removal_cut_short_takes_no_equal_file_with_it() {
-    // the copy waits, so that it has no row
     let mut s = mirror();
     s.policy.read_only = true;
     s.had(Synced, "INBOX", "a");
     s.expunge("INBOX", "a");
-    s.put("INBOX", "a");
     for at in 0..3 {
         s.w.kill_at = Some(s.w.steps + at);
         assert!(pass(&mut s.w, &s.policy, REAL, (true, true)).is_err());
     }
     s.w.kill_at = None;
+    // it waits, so that it has no row
+    s.put("INBOX", "a");
     s.ends("", "INBOX a");
     assert_eq!(s.states(), []);
     assert_eq!(s.w.ledger.deleted.values().sum::<u64>(), 1);
