@@ -11,6 +11,7 @@ mod index;
 mod pairing;
 mod refiling;
 mod sent;
+mod without_size;
 
 use std::collections::{BTreeMap, BTreeSet};
 

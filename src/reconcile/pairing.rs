@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::index::Index;
-use super::{FileId, Trees, sent};
+use super::{FileId, Trees, sent, without_size};
 use crate::model::{
     ContentHash, Fingerprint, FolderId, Gone, Identity, Row, RowId, ServerId, State, SystemFlags,
 };
@@ -129,25 +129,6 @@ impl Round {
     }
 }
 
-/// What stands alike on both sides, and has no pair yet.
-#[derive(Default)]
-struct Alike<'a> {
-    arrived: Vec<&'a Row>,
-    files: Vec<FileId>,
-    /// There are more, which have a pair or may get one.
-    more: bool,
-}
-
-impl<'a> Alike<'a> {
-    /// The two that stand once on each side.
-    fn once(&self) -> Option<(&'a Row, FileId)> {
-        match (self.arrived.as_slice(), self.files.as_slice()) {
-            ([a], [f]) if !self.more => Some((a, *f)),
-            _ => None,
-        }
-    }
-}
-
 /// One side of a group of messages that look alike.
 struct Candidate<'a> {
     known: Known,
@@ -179,13 +160,13 @@ pub(super) fn pair(trees: &Trees, index: &Index<'_>, wants: &mut BTreeSet<RowId>
         }
         if round == Round::FilesElsewhere && trees.first_pass && trees.sizes_lie {
             // no size can speak for another folder: the same folder first
-            without_size(trees, &arrivals, &mut pairs, wants);
+            without_size::in_folders(trees, &arrivals, &mut pairs, wants);
         }
         by_fingerprint(trees, index, round, &arrivals, &mut pairs, wants);
     }
     if trees.first_pass {
-        without_size(trees, &arrivals, &mut pairs, wants);
-        without_size_elsewhere(trees, &arrivals, &mut pairs, wants);
+        without_size::in_folders(trees, &arrivals, &mut pairs, wants);
+        without_size::elsewhere(trees, &arrivals, &mut pairs, wants);
     }
     pairs
 }
@@ -408,96 +389,4 @@ fn by_content(
             }
         }
     }
-}
-
-/// In a first pass, a Message-ID and Date that stand once on each side of a folder pair without
-/// the size: other programs add headers to what they store.
-fn without_size(trees: &Trees, arrivals: &[&Row], pairs: &mut Pairs, wants: &BTreeSet<RowId>) {
-    let groups = alike(trees, arrivals, pairs, wants, Some);
-    for ((_, fingerprint), group) in groups {
-        if let Some((a, f)) = group.once().filter(|_| fingerprint.is_complete()) {
-            // a hash that is known to differ ties nothing together
-            pairs.join(a.id, Known::File(f, false));
-        }
-    }
-}
-
-/// The same across folders: what a reader or another program wrote anew was refiled before the
-/// ledger went. Where it is not the only one, or the one that was sent of two copies, the bytes
-/// decide, but for what readers write.
-fn without_size_elsewhere(
-    trees: &Trees,
-    arrivals: &[&Row],
-    pairs: &mut Pairs,
-    wants: &mut BTreeSet<RowId>,
-) {
-    let groups = alike(trees, arrivals, pairs, wants, |_| None);
-    for ((_, fingerprint), group) in groups {
-        let is_sent = |id| trees.files.get(&id).is_some_and(|f| trees.is_sent(f.folder));
-        if let Some((a, f)) = group.once()
-            && fingerprint.is_complete()
-            && a.identity.content.is_none()
-            && is_sent(f) == trees.is_sent(a.folder)
-        {
-            pairs.join(a.id, Known::File(f, false));
-            continue;
-        }
-        let Alike { arrived, files, .. } = group;
-        if files.is_empty() {
-            continue;
-        }
-        wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
-        for same_folder in [true, false] {
-            for a in &arrived {
-                let fits = |id: &&FileId| {
-                    !pairs.files.contains(id)
-                        && trees.files.get(id).is_some_and(|f| {
-                            a.identity.reader.is_some()
-                                && f.identity.reader == a.identity.reader
-                                && (!same_folder || f.folder == a.folder)
-                        })
-                };
-                if !pairs.by_arrival.contains_key(&a.id)
-                    && let Some(f) = files.iter().find(fits)
-                {
-                    pairs.join(a.id, Known::File(*f, false));
-                }
-            }
-        }
-    }
-}
-
-/// Arrivals and files that have no pair yet, by Message-ID and Date and by what `at` makes of the
-/// folder. Drafts are left out.
-fn alike<'a>(
-    trees: &'a Trees,
-    arrivals: &[&'a Row],
-    pairs: &Pairs,
-    wants: &BTreeSet<RowId>,
-    at: impl Fn(FolderId) -> Option<FolderId>,
-) -> BTreeMap<(Option<FolderId>, &'a Fingerprint), Alike<'a>> {
-    let mut groups: BTreeMap<_, Alike<'_>> = BTreeMap::new();
-    let draft = |folder: FolderId, flagged: bool| flagged || trees.is_drafts(folder);
-    for (id, f) in &trees.files {
-        let group = groups.entry((at(f.folder), &f.identity.fingerprint)).or_default();
-        if pairs.files.contains(id) || draft(f.folder, f.flags.has(SystemFlags::DRAFT)) {
-            group.more = true;
-        } else {
-            group.files.push(*id);
-        }
-    }
-    for a in arrivals {
-        let Some(group) = groups.get_mut(&(at(a.folder), &a.identity.fingerprint)) else {
-            continue;
-        };
-        if pairs.by_arrival.contains_key(&a.id)
-            || wants.contains(&a.id)
-            || draft(a.folder, a.remote.has(SystemFlags::DRAFT))
-        {
-            group.more = true;
-        } else {
-            group.arrived.push(a);
-        }
-    }
-    groups
 }
