@@ -158,8 +158,8 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
             });
             let uidl = match before {
                 Some(uidl) => Some(uidl.clone()),
-                // it was delivered or renamed just now, and no deletion of it is under way
-                None if nothing_due => None,
+                // it came just now: no deletion of it is under way
+                None if nothing_due && !there.known.rows.contains_key(id) => None,
                 None => l.uidl(*id)?,
             };
             let Some(uidl) = uidl else { continue };

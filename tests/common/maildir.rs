@@ -230,6 +230,12 @@ pub fn move_file(message: &LocalMessage, to: &Path) -> PathBuf {
     to
 }
 
+/// Copies a directory tree as it is, with owners, modes and times.
+pub fn copy_tree(from: &Path, to: &Path) {
+    let copied = super::process::command("cp", None).arg("-a").arg(from).arg(to).status();
+    assert!(copied.expect("cp").success());
+}
+
 pub fn set_mtime(path: &Path, date: i64) {
     let file = fs::File::options().write(true).open(path).expect("open");
     file.set_modified(UNIX_EPOCH + Duration::from_secs(date as u64)).expect("mtime");

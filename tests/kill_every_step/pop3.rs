@@ -12,7 +12,7 @@ use crate::common::maildir::{make_folder, move_file};
 use crate::common::*;
 use crate::disk::{Disk, steps};
 use crate::scenario::cut_short;
-use crate::tree::copy_tree;
+use crate::tree::copy_sides;
 use crate::{End, THREADS, choose};
 
 /// What the pass that is interrupted begins with.
@@ -77,13 +77,8 @@ impl Start {
 
     /// The program on copies of both sides.
     fn copy(&self, dir: &Path, account: &str) -> Mailkeep {
-        let home = self.server.home(account);
-        copy_tree(&self.server.home(START).join("Maildir"), &home.join("Maildir"));
-        for sub in ["mail", "state"] {
-            if self.dir.path().join(sub).is_dir() {
-                copy_tree(&self.dir.path().join(sub), &dir.join(sub));
-            }
-        }
+        let homes = (self.server.home(START), self.server.home(account));
+        copy_sides((&homes.0, &homes.1), (self.dir.path(), dir));
         self.mailkeep(dir, account)
     }
 

@@ -8,7 +8,7 @@ use crate::common::dovecot::Mode;
 use crate::common::letters::{hash, to_lf};
 use crate::common::maildir::{deliver, make_folder, move_file, mutt_save, set_flags};
 use crate::common::*;
-use crate::tree::copy_tree;
+use crate::tree::copy_sides;
 
 /// One server with an account for every case, and where every case starts from.
 pub struct Scenario {
@@ -94,13 +94,8 @@ impl Scenario {
 
     /// The program on copies of both sides.
     pub fn copy(&self, dir: &Path, account: &str) -> Mailkeep {
-        let home = self.server.home(account);
-        copy_tree(&self.server.home(START).join("Maildir"), &home.join("Maildir"));
-        for sub in ["mail", "state"] {
-            if self.dir.path().join(sub).is_dir() {
-                copy_tree(&self.dir.path().join(sub), &dir.join(sub));
-            }
-        }
+        let homes = (self.server.home(START), self.server.home(account));
+        copy_sides((&homes.0, &homes.1), (self.dir.path(), dir));
         self.mailkeep(dir, account)
     }
 

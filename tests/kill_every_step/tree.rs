@@ -58,3 +58,14 @@ fn like(from: &Path, to: &Path) {
         std::os::unix::fs::chown(to, Some(meta.uid()), Some(meta.gid())).expect("chown");
     }
 }
+
+/// Copies what the server has, from one account's home to another's, and what is here, if anything
+/// is.
+pub fn copy_sides(homes: (&Path, &Path), dirs: (&Path, &Path)) {
+    copy_tree(&homes.0.join("Maildir"), &homes.1.join("Maildir"));
+    for sub in ["mail", "state"] {
+        if dirs.0.join(sub).is_dir() {
+            copy_tree(&dirs.0.join(sub), &dirs.1.join(sub));
+        }
+    }
+}

@@ -2,8 +2,6 @@
 //! deleted wrongly anywhere, nothing is doubled.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
 use crate::common::maildir::{make_folder, move_file};
 use crate::common::proxy::Faults;
@@ -19,11 +17,6 @@ fn pop3(port: u16, keys: &str) -> Mailkeep {
     let mut mk = Mailkeep::to_port(port);
     mk.set("protocol", "pop3").set_raw("pop3", &format!("{{ {keys} }}"));
     mk
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(status.success());
 }
 
 /// The contents of all folders here.
@@ -66,8 +59,8 @@ impl Days {
         let proxy = Proxy::to(server.pop3_port());
         let mk = pop3(proxy.port(), keys);
         mk.sync_ok();
-        copy_tree(mk.maildir(), &mk.dir().join("old-mail"));
-        copy_tree(&mk.state_dir(), &mk.dir().join("old-state"));
+        maildir::copy_tree(mk.maildir(), &mk.dir().join("old-mail"));
+        maildir::copy_tree(&mk.state_dir(), &mk.dir().join("old-state"));
         server.seed("INBOX", &Mint::new(31).letters(8..12));
         let inbox = read_folder(&mk.folder("INBOX"));
         let find = |i: usize| {
@@ -96,7 +89,7 @@ impl Days {
             _ => (self.mk.state_dir(), self.mk.dir().join("old-state")),
         };
         fs::remove_dir_all(&now).unwrap();
-        copy_tree(&old, &now);
+        maildir::copy_tree(&old, &now);
     }
 
     /// Passes until nothing changes any more; how many bodies came.

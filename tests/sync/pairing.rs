@@ -229,7 +229,7 @@ fn a_copy_of_held_mail_is_held_too() {
 fn a_maildir_restored_from_yesterday_deletes_nothing() {
     let world = synced();
     let backup = world.mk.dir().join("backup");
-    copy_tree(world.mk.maildir(), &backup);
+    maildir::copy_tree(world.mk.maildir(), &backup);
     // A day goes by.
     world.server.imap().append_all("INBOX", &world.mint.letters(400..430));
     maildir::deliver(&world.mk.folder("Work"), &world.mint.letter(431));
@@ -240,7 +240,7 @@ fn a_maildir_restored_from_yesterday_deletes_nothing() {
     let all = everything(&world);
 
     fs::remove_dir_all(world.mk.maildir()).unwrap();
-    copy_tree(&backup, world.mk.maildir());
+    maildir::copy_tree(&backup, world.mk.maildir());
     let said = world.mk.sync();
     assert!(matches!(said.status, Some(0 | 3)), "{}", said.text());
     assert_eq!(everything(&world), all, "nothing lost and nothing doubled there");
@@ -252,7 +252,7 @@ fn a_maildir_restored_from_yesterday_deletes_nothing() {
 fn a_ledger_restored_from_yesterday_deletes_nothing() {
     let world = synced();
     let backup = world.mk.dir().join("backup");
-    copy_tree(&world.mk.state_dir(), &backup);
+    maildir::copy_tree(&world.mk.state_dir(), &backup);
     world.server.imap().append_all("INBOX", &world.mint.letters(400..430));
     for i in 431..435 {
         maildir::deliver(&world.mk.folder("Work"), &world.mint.letter(i));
@@ -263,7 +263,7 @@ fn a_ledger_restored_from_yesterday_deletes_nothing() {
     let (there, here) = (everything(&world), world.files());
 
     fs::remove_dir_all(world.mk.state_dir()).unwrap();
-    copy_tree(&backup, &world.mk.state_dir());
+    maildir::copy_tree(&backup, &world.mk.state_dir());
     let said = world.mk.sync();
     assert!(matches!(said.status, Some(0 | 3)), "{}", said.text());
     assert_eq!(everything(&world), there);
@@ -276,11 +276,6 @@ fn everything(world: &World<Dovecot>) -> Vec<[u8; 32]> {
     let mut imap = world.server.imap();
     let all: Vec<_> = imap.list().iter().flat_map(|f| imap.fetch_all(f)).collect();
     contents(all.iter().map(|m| &m.hash))
-}
-
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(status.success());
 }
 
 #[test]
