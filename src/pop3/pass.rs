@@ -11,7 +11,7 @@ use super::broken::{self, Broken};
 use super::deliver::{Before, Committer, Done, Job, Sink, Target, adopt, rename};
 use super::gone::vanished;
 use super::protocol::Number;
-use super::recognise::{self, Freeze, Known, Listed, Settled};
+use super::recognise::{self, Freeze, Known, Listed, Settled, Unread};
 use super::{Capabilities, Quit, Session, Wanted, before, describe, local, remove};
 use crate::account::{Failed, Guard, Namer, PassOptions, PassReport, SharedLedger};
 use crate::config::{Account, Pop3};
@@ -26,6 +26,10 @@ use crate::progress::Progress;
 const SESSIONS: usize = 8;
 /// How often a login is tried while the session that broke still has the mailbox locked.
 const LOGINS: u32 = 5;
+
+/// Why a message is not fetched in a first session.
+const OBSCURE: &str =
+    "they may be here already, in files that cannot be read; mend these, and they come or pair";
 
 /// What a pass begins with: locked, and Maildir and ledger belong together.
 pub struct Start<'a> {
@@ -59,6 +63,8 @@ pub struct Spot {
     pub dir: PathBuf,
     /// The digest of its names.
     pub names: Option<NamesDigest>,
+    /// It is to be compared again, though no name changes.
+    pub unsettled: bool,
 }
 
 /// A pass under way.
@@ -89,6 +95,8 @@ pub struct Pass<'a> {
     namer: Namer,
     /// What was here before the epoch is not all compared yet: it may be the server's.
     pub first: bool,
+    /// Then: what could not be read, and may be the server's too.
+    unread: Vec<Unread>,
 }
 
 impl Pass<'_> {
@@ -172,12 +180,14 @@ pub async fn run(
         guard,
         durability: start.durability,
         namer: start.namer,
+        unread: Vec::new(),
         maildir,
     };
     let mut done = sessions(&mut p, session, scanning).await;
     if !p.dry_run {
         // what is durable is remembered, also where the pass failed
-        let noted = finish(&mut p, start.first_pass && done.is_ok());
+        let paired = p.mailbox.paired == p.mailbox.epoch;
+        let noted = finish(&mut p, start.first_pass && done.is_ok() && paired);
         done = noted.and(done);
     }
     match done {
@@ -192,7 +202,10 @@ async fn sessions(p: &mut Pass<'_>, mut session: Session, scanning: local::Scann
     let all = p.first || p.ledger.with(|l| Ok(!l.uidls_staged()?.is_empty()))?;
     let mut extras = local::observe(p, scans, all).await?;
     before::recover(p, &mut extras)?;
-    let mut strays = if p.first { before::strays(p, extras)? } else { Vec::new() };
+    let mut strays = Vec::new();
+    if p.first {
+        (strays, p.unread) = before::strays(p, extras)?;
+    }
     let mut broken = Broken::default();
     for _ in 1..SESSIONS {
         match one_session(p, session, &strays, &mut broken).await {
@@ -283,7 +296,10 @@ async fn one_session(
         remove::There { listed: &listed, done: &done.delivered, fetched: &fetched, known: &known };
     let marked = remove::due(p, &mut session, &there, &frozen).await?;
     let deleted = end(p, session, marked).await?;
-    if !short && broken.left.is_empty() {
+    if !settled.obscure.is_empty() {
+        p.report.notes.push(format!("{} messages wait: {OBSCURE}", settled.obscure.len()));
+    }
+    if !short && broken.left.is_empty() && settled.obscure.is_empty() {
         p.mailbox.paired = p.mailbox.epoch;
         if !p.mailbox.windowed {
             before::keep(p, strays)?;
@@ -348,6 +364,7 @@ fn known(p: &Pass<'_>, listed: &[Listed], strays: &[Before]) -> Result<Known> {
             rows,
             gone: gone.into_iter().map(|r| (r.id, r)).collect(),
             strays: strays.iter().map(Before::stray).collect(),
+            unread: p.unread.clone(),
         })
     })
 }

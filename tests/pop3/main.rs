@@ -8,6 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod busy;
 mod login;
 mod pass;
 mod pathologies;
