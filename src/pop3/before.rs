@@ -316,9 +316,15 @@ fn others(p: &Pass<'_>) -> Result<Others> {
     let state = p.ledger.with(|l| Ok(l.path().parent().map(Path::to_owned)))?;
     for name in names.keys().filter(|n| **n != p.account.name) {
         let ledger = state.as_ref().map(|dir| Ledger::open_readonly(&path_for(dir, name)));
-        let Some(Ok(Some(ledger))) = ledger else {
-            out.unread = true;
-            continue;
+        let ledger = match ledger {
+            Some(Ok(Some(ledger))) => ledger,
+            // All were lost, as a rule: whoever has a message like it takes a file, and what is left
+            // is for the others. Otherwise everybody would fetch everything again.
+            Some(Ok(None)) => continue,
+            Some(Err(_)) | None => {
+                out.unread = true;
+                continue;
+            }
         };
         // what stands here already, and whose row comes in a moment
         out.theirs.extend(ledger.uidls_staged()?.into_iter().filter_map(|u| u.base));
