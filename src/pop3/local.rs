@@ -29,9 +29,19 @@ pub struct Scans {
 }
 
 impl Scans {
-    /// Whether what it does not show was not there.
-    fn complete(&self) -> bool {
-        self.failed.is_empty() && self.found.values().all(|s| s.stable)
+    /// Whether what it does not show was not there. Each folder may have stood still while it was
+    /// read, and a file may have been moved from one that was still to be read to one that had been:
+    /// so all of them are as they were then, and there is no other one.
+    fn is_complete(&self, maildir: &Maildir) -> Result<bool> {
+        if !self.failed.is_empty() || !self.found.values().all(|s| s.stable) {
+            return Ok(false);
+        }
+        for (name, scan) in &self.found {
+            if maildir::signature(&maildir.dir(name))? != Some(scan.signature) {
+                return Ok(false);
+            }
+        }
+        Ok(maildir.folders()?.iter().eq(self.found.keys()))
     }
 }
 
@@ -78,24 +88,24 @@ struct Found {
 pub async fn observe(p: &mut Pass<'_>, mut scans: Scans, all: bool) -> Result<Vec<Extra>> {
     let mut found = compare(p, &scans, all)?;
     // in a first session, a file that readdir overlooks while a reader renames it is fetched again
-    let busy = |p: &Pass<'_>, scans: &Scans| p.first && !scans.complete();
+    let mut complete = p.first && scans.is_complete(&p.maildir)?;
     for _ in 0..TRIES {
-        if found.missing.is_empty() && !busy(p, &scans) {
+        if found.missing.is_empty() && (complete || !p.first) {
             break;
         }
         // an absence is believed after a second scan of everything, around which nothing changed
         tokio::time::sleep(TICK).await;
         scans = scan_all(&p.maildir)?;
         let before = std::mem::replace(&mut found, compare(p, &scans, true)?).extra;
-        if busy(p, &scans) {
+        complete = scans.is_complete(&p.maildir)?;
+        if p.first && !complete {
             let seen: BTreeSet<Extra> = found.extra.iter().cloned().collect();
             found.extra.extend(before.into_iter().filter(|e| !seen.contains(e)));
         }
-        if scans.complete() || !scans.failed.is_empty() {
+        if complete || !scans.failed.is_empty() {
             break;
         }
     }
-    let complete = scans.complete();
     for (name, e) in scans.failed {
         if all || name == p.pop3.folder {
             return Err(e.at(&name));
@@ -368,5 +378,50 @@ impl Spot {
             names.add(place);
             self.names = Some(names);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::maildir::Layout;
+    use std::time::Instant;
+
+    /// Once nothing changed for long enough to be seen if it does.
+    fn still(maildir: &Maildir) -> Scans {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let scans = scan_all(maildir).unwrap();
+            if scans.is_complete(maildir).unwrap() {
+                return scans;
+            }
+            assert!(Instant::now() < end, "it never stands still");
+            std::thread::sleep(TICK / 4);
+        }
+    }
+
+    #[test]
+    fn a_look_is_complete_if_nothing_moved_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let maildir = Maildir::open(dir.path(), Layout::Nested).unwrap();
+        let folder = |name: &str| FolderName::from_text(name).unwrap();
+        let [a, z] = ["A", "Z"].map(folder);
+        for name in [&a, &z] {
+            maildir.create_folder(name).unwrap();
+        }
+        let at = |name: &FolderName| maildir.dir(name).join("cur/1.M1P2.host:2,S");
+        std::fs::write(at(&z), "text").unwrap();
+        // a reader moves it from what is still to be read to what was read
+        let first = still(&maildir);
+        std::fs::rename(at(&z), at(&a)).unwrap();
+        let mut second = still(&maildir);
+        second.found.insert(a.clone(), first.found[&a].clone());
+        assert!(second.found.values().all(|s| s.stable && s.names.is_empty()), "it is nowhere");
+        assert!(!second.is_complete(&maildir).unwrap());
+        // or to a folder that was not there
+        let scans = still(&maildir);
+        maildir.create_folder(&folder("New")).unwrap();
+        assert!(!scans.is_complete(&maildir).unwrap());
+        still(&maildir);
     }
 }
