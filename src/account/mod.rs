@@ -46,6 +46,8 @@ pub struct PassOptions {
     pub dry_run: bool,
     /// Take the maildir over from the host that its marker names.
     pub take_over: bool,
+    /// Nobody asked for it: the daemon looks by itself.
+    pub by_itself: bool,
 }
 
 /// What one pass did.

@@ -70,8 +70,12 @@ fn run(cli: &Cli, screen: &Screen) -> Result<Exit> {
             check::run(&config, &select::accounts(&config, accounts)?, *connect, screen)
         }
         Command::Sync { accounts, folders, dry_run, take_over } => {
-            let options =
-                PassOptions { folders: folders.clone(), dry_run: *dry_run, take_over: *take_over };
+            let options = PassOptions {
+                folders: folders.clone(),
+                dry_run: *dry_run,
+                take_over: *take_over,
+                by_itself: false,
+            };
             let accounts = select::accounts(&config, accounts)?;
             run_accounts(&config, &accounts, &options, screen, &sync::by_whoever_can)
         }

@@ -209,7 +209,7 @@ fn read(config: &Config, account: &Account) -> Result<Report> {
     let meta = ledger.meta()?;
     let records = ledger.folders()?;
     let counts = ledger.counts()?;
-    let holds = ledger.holds()?;
+    let holds = crate::pop3::in_view(&ledger, ledger.holds()?)?;
     let open = || holds.iter().filter(|h| h.state == HoldState::Open);
     let held = |id: FolderId| open().flat_map(|h| &h.items).filter(|i| i.folder == id).count();
     let mut folders: Vec<Folder> = records

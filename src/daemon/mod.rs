@@ -226,7 +226,7 @@ impl Daemon {
                     folders.iter().map(|f| FolderPattern::parse(f)).collect();
                 match folders {
                     Ok(folders) => {
-                        let options = PassOptions { folders, dry_run: false, take_over };
+                        let options = PassOptions { folders, take_over, ..PassOptions::default() };
                         self.order(&account, |reply| Order::Sync(options, reply)).await
                     }
                     Err(what) => Reply::Failed(Error::new(Scope::Fatal, Kind::Config, what)),

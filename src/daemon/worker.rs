@@ -334,6 +334,7 @@ impl Worker {
             }
         }
         self.queue = rest;
+        options.by_itself = asked.is_empty();
         (options, asked)
     }
 

@@ -8,6 +8,7 @@
 //! Reading is done through [`View`], to which both [`Ledger`] and [`Tx`] dereference; writing only
 //! in [`Ledger::write`]. What would write the same again writes nothing (I5).
 
+mod broken;
 mod changes;
 mod fault;
 #[cfg(test)]

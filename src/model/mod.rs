@@ -15,4 +15,4 @@ pub use identity::{ContentHash, Fingerprint, Identity, ServerId};
 pub use name::{BaseName, FileName, Info, Place, Subdir};
 pub use row::{FolderId, Gone, Row, RowId, State};
 pub use uid::{ModSeq, Uid, UidSet, UidValidity};
-pub use uidl::{UidlId, UidlRow, UidlState};
+pub use uidl::{BrokenUidl, UidlId, UidlRow, UidlState};

@@ -70,3 +70,18 @@ pub struct UidlRow {
     /// When it was durable here, in Unix time.
     pub delivered_at: i64,
 }
+
+/// A message at which sessions broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenUidl {
+    /// As the server gave it. A message without is not remembered: its number is another's tomorrow.
+    pub uidl: Box<[u8]>,
+    /// As LIST said, in bytes.
+    pub size: u64,
+    /// In so many passes.
+    pub times: u32,
+    /// When it was asked for last, in Unix time.
+    pub last: i64,
+    /// How the session ended.
+    pub error: String,
+}

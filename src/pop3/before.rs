@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use super::deliver::{Before, delivered, place_of};
 use super::local;
 use super::pass::Pass;
-use super::recognise::{self, Known, Settled, Stray};
+use super::recognise::{self, Known, Settled, Stray, Unread};
 use super::traces;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ledger::{Action, JournalEntry, Ledger, Side, path_for};
 use crate::maildir::{self, marker};
 use crate::model::{
@@ -104,42 +104,77 @@ fn identity_of(path: &Path) -> Result<Option<Identity>> {
     }
 }
 
+/// How often the Maildir is looked at again for files that a reader renamed before they were read.
+const TRIES: usize = 4;
+
 /// What was here before the first session: rows of an earlier server, and files without a row,
-/// but for those that another account's ledger knows.
-pub fn strays(p: &mut Pass<'_>, extras: Vec<local::Extra>) -> Result<Vec<Before>> {
+/// but for those that another account's ledger knows. Beside them, what could not be read.
+pub fn strays(
+    p: &mut Pass<'_>,
+    mut extras: Vec<local::Extra>,
+) -> Result<(Vec<Before>, Vec<Unread>)> {
     let mut out = Vec::new();
+    let mut unread = Vec::new();
     for row in local::earlier(p)? {
         out.push(of_row(p, row, None));
     }
-    let Some(others) = others(p)? else { return Ok(out) };
-    for (folder, place) in extras {
-        let Some(spot) = p.folders.get(&folder) else { continue };
-        if others.theirs.contains(&(spot.rec.name.clone(), place.file.base.clone()))
-            || (others.unread && place.file.base.is_ours())
-        {
-            continue;
-        }
-        let identity = match identity_of(&maildir::place_path(&spot.dir, &place)) {
-            Ok(Some(identity)) => identity,
-            Ok(None) => continue,
-            Err(e) => {
-                p.note(e);
+    let others = others(p)?;
+    let mut read: BTreeSet<(FolderId, BaseName)> = BTreeSet::new();
+    for tries in 0.. {
+        let mut raced = 0;
+        for (folder, place) in extras {
+            let Some(spot) = p.folders.get(&folder) else { continue };
+            let key = (folder, place.file.base.clone());
+            if others.has(&key.1) || read.contains(&key) {
                 continue;
             }
-        };
-        // it was put back: a restored Maildir has what was removed since
-        let removed = |b: &Before| b.at.is_none() && b.identity.content == identity.content;
-        if let Some(i) = out.iter().position(removed) {
-            out.swap_remove(i);
+            let path = maildir::place_path(&spot.dir, &place);
+            match identity_of(&path) {
+                Ok(Some(identity)) => {
+                    // it was put back: a restored Maildir has what was removed since
+                    let removed =
+                        |b: &Before| b.at.is_none() && b.identity.content == identity.content;
+                    if let Some(i) = out.iter().position(removed) {
+                        out.swap_remove(i);
+                    }
+                    let at = Some((folder, spot.dir.clone(), place));
+                    out.push(Before { row: None, uidl: None, at, identity });
+                }
+                Ok(None) => {
+                    raced += 1;
+                    continue;
+                }
+                Err(e) => {
+                    p.note(e);
+                    unread.extend(seen(&path));
+                }
+            }
+            read.insert(key);
         }
-        out.push(Before {
-            row: None,
-            uidl: None,
-            at: Some((folder, spot.dir.clone(), place)),
-            identity,
-        });
+        if raced == 0 {
+            break;
+        }
+        if tries == TRIES {
+            unread.push(Unread::any());
+            p.report.unfinished = true;
+            p.note(
+                Error::message(Kind::Raced, format!("{raced} files were renamed while being read"))
+                    .next("another program changes the maildir; the next pass looks again"),
+            );
+            break;
+        }
+        extras = local::extras(p)?;
     }
-    Ok(out)
+    Ok((out, unread))
+}
+
+/// What a file shows that could not be read. What is no file is no mail.
+fn seen(path: &Path) -> Option<Unread> {
+    match std::fs::symlink_metadata(path) {
+        Ok(m) if !m.is_file() => None,
+        Ok(m) => Some(Unread::of(m.len())),
+        Err(_) => Some(Unread::any()),
+    }
 }
 
 /// Those that an earlier session did not take.
@@ -263,27 +298,42 @@ impl Before {
 
 /// Files of the other accounts of this Maildir.
 struct Others {
-    theirs: BTreeSet<(FolderName, BaseName)>,
+    /// By name alone: a reader may have moved them since their account looked.
+    theirs: BTreeSet<BaseName>,
     /// The ledger of one of them could not be read: any file with a name of ours may be its.
     unread: bool,
 }
 
-fn others(p: &Pass<'_>) -> Result<Option<Others>> {
+impl Others {
+    fn has(&self, base: &BaseName) -> bool {
+        self.unread && base.is_ours() || self.theirs.contains(base)
+    }
+}
+
+fn others(p: &Pass<'_>) -> Result<Others> {
     let mut out = Others { theirs: BTreeSet::new(), unread: false };
     let names = marker::read(&p.account.maildir)?.unwrap_or_default().lines;
     let state = p.ledger.with(|l| Ok(l.path().parent().map(Path::to_owned)))?;
     for name in names.keys().filter(|n| **n != p.account.name) {
         let ledger = state.as_ref().map(|dir| Ledger::open_readonly(&path_for(dir, name)));
-        let Some(Ok(Some(ledger))) = ledger else {
-            out.unread = true;
-            continue;
+        let ledger = match ledger {
+            Some(Ok(Some(ledger))) => ledger,
+            // All were lost, as a rule: whoever has a message like it takes a file, and what is left
+            // is for the others. Otherwise everybody would fetch everything again.
+            Some(Ok(None)) => continue,
+            Some(Err(_)) | None => {
+                out.unread = true;
+                continue;
+            }
         };
-        for (id, rec) in ledger.folders()? {
+        // what stands here already, and whose row comes in a moment
+        out.theirs.extend(ledger.uidls_staged()?.into_iter().filter_map(|u| u.base));
+        for id in ledger.folders()?.into_keys() {
             ledger.for_each_local(id, |_, place| {
-                out.theirs.insert((rec.name.clone(), place.file.base.clone()));
+                out.theirs.insert(place.file.base.clone());
                 Ok(())
             })?;
         }
     }
-    Ok(Some(out))
+    Ok(out)
 }

@@ -10,7 +10,7 @@ use super::pass::Pass;
 use super::protocol::Number;
 use super::{MessageSink, recognise::Listed, traces};
 use crate::account::SharedLedger;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::executor::pipeline::{Delivery, Landed, make_durable};
 use crate::ledger::{Action, JournalEntry, Side, Tx};
 use crate::maildir::{self, Durability};
@@ -262,26 +262,34 @@ impl Committer {
             if b.identity.fingerprint != digest.fingerprint || !free(b) {
                 continue;
             }
-            let file = maildir::place_path(dir, place);
             let found = if !digest.fingerprint.message_id.is_empty() {
                 let mine = match body {
                     Some(hash) => hash,
                     None => *body.insert(traces::body_of(&message)?),
                 };
-                traces::body_of(&file).map(|theirs| theirs == mine)
+                where_it_is(dir, place, |file| Ok(traces::body_of(file)? == mine))?
             } else if b.identity.wire_size.abs_diff(digest.wire_size) < traces::MOST {
-                traces::ends_with(&file, &message)
+                where_it_is(dir, place, |file| traces::ends_with(file, &message))?
             } else {
-                Ok(false)
+                false
             };
-            match found {
-                Ok(true) => return Ok(Some(i)),
-                Ok(false) => {}
-                Err(e) if e.kind == crate::Kind::Raced => {}
-                Err(e) => return Err(e),
+            if found {
+                return Ok(Some(i));
             }
         }
         Ok(None)
+    }
+}
+
+/// Looks into a file of the last scan, which a reader may have renamed since. One that is not found
+/// may be the message that came: an error, and the next pass knows where it is.
+fn where_it_is(dir: &Path, place: &Place, look: impl Fn(&Path) -> Result<bool>) -> Result<bool> {
+    match look(&maildir::place_path(dir, place)) {
+        Err(e) if e.kind == Kind::Raced => match maildir::find(dir, &place.file.base)? {
+            Some(now) => look(&maildir::place_path(dir, &now)),
+            None => Err(e),
+        },
+        done => done,
     }
 }
 
@@ -454,7 +462,7 @@ impl<'a, 'p> Sink<'a, 'p> {
 impl MessageSink for Sink<'_, '_> {
     async fn begin(&mut self, number: Number) -> Result<()> {
         let job = self.jobs.remove(&number).ok_or_else(|| {
-            Error::account(crate::Kind::Protocol, format!("message {number} came unasked"))
+            Error::account(Kind::Protocol, format!("message {number} came unasked"))
         })?;
         let size = job.listed.size;
         self.pipe.begin(job, size);

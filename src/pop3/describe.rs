@@ -24,6 +24,10 @@ pub fn describe(
         let size = by_number.get(number).map_or(0, |l| l.size);
         lines.push(format!("fetch message {number} ({size} bytes) into {}", p.pop3.folder));
     }
+    if !settled.obscure.is_empty() {
+        let n = settled.obscure.len();
+        lines.push(format!("leave {n}: they may be here already, in files that cannot be read"));
+    }
     if !settled.adopted.is_empty() {
         lines.push(format!("pair {} messages that are here already", settled.adopted.len()));
     }

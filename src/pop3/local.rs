@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::pass::{Pass, Spot};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Scope};
 use crate::ledger::{Action, FolderRecord, JournalEntry, Side};
 use crate::maildir::{self, FileIdentity, Maildir, NamesDigest, Scan};
 use crate::model::{Flags, FolderId, FolderName, Gone, Place, Row, RowId, State};
@@ -19,7 +19,31 @@ const TICK: Duration = Duration::from_millis(20);
 const TRIES: usize = 4;
 
 /// Every folder's names, read beside the login: the disk need not wait for the network.
-pub struct Scanning(Option<JoinHandle<Result<BTreeMap<FolderName, Scan>>>>);
+pub struct Scanning(Option<JoinHandle<Result<Scans>>>);
+
+/// What one look at every folder found.
+pub struct Scans {
+    found: BTreeMap<FolderName, Scan>,
+    /// Folders that are there and cannot be read.
+    failed: BTreeMap<FolderName, Error>,
+}
+
+impl Scans {
+    /// Whether what it does not show was not there. Each folder may have stood still while it was
+    /// read, and a file may have been moved from one that was still to be read to one that had been:
+    /// so all of them are as they were then, and there is no other one.
+    fn is_complete(&self, maildir: &Maildir) -> Result<bool> {
+        if !self.failed.is_empty() || !self.found.values().all(|s| s.stable) {
+            return Ok(false);
+        }
+        for (name, scan) in &self.found {
+            if maildir::signature(&maildir.dir(name))? != Some(scan.signature) {
+                return Ok(false);
+            }
+        }
+        Ok(maildir.folders()?.iter().eq(self.found.keys()))
+    }
+}
 
 impl Scanning {
     /// Begins to read.
@@ -28,7 +52,7 @@ impl Scanning {
     }
 
     /// What was found.
-    pub fn finish(mut self) -> Result<BTreeMap<FolderName, Scan>> {
+    pub fn finish(mut self) -> Result<Scans> {
         let done = self.0.take().map(JoinHandle::join);
         match done {
             Some(Ok(found)) => found,
@@ -37,11 +61,13 @@ impl Scanning {
     }
 }
 
-fn scan_all(maildir: &Maildir) -> Result<BTreeMap<FolderName, Scan>> {
-    let mut out = BTreeMap::new();
+fn scan_all(maildir: &Maildir) -> Result<Scans> {
+    let mut out = Scans { found: BTreeMap::new(), failed: BTreeMap::new() };
     for name in maildir.folders()? {
-        let dir = maildir.dir(&name);
-        out.insert(name, maildir::scan(&dir)?);
+        match maildir::scan(&maildir.dir(&name)) {
+            Ok(scan) => drop(out.found.insert(name, scan)),
+            Err(e) => drop(out.failed.insert(name, e)),
+        }
     }
     Ok(out)
 }
@@ -57,38 +83,68 @@ struct Found {
 }
 
 /// Takes the scan over: renames and moves are noted in the rows, and what is gone from here too.
-/// With `all`, gives every file that no row has.
-pub async fn observe(
-    p: &mut Pass<'_>,
-    scans: BTreeMap<FolderName, Scan>,
-    all: bool,
-) -> Result<Vec<Extra>> {
+/// With `all`, gives every file that no row has; then a folder that cannot be read is an error of
+/// the whole, since what is looked for may be in it. Otherwise the others go on.
+pub async fn observe(p: &mut Pass<'_>, mut scans: Scans, all: bool) -> Result<Vec<Extra>> {
     let mut found = compare(p, &scans, all)?;
-    let mut complete = scans.values().all(|s| s.stable);
+    // in a first session, a file that readdir overlooks while a reader renames it is fetched again
+    let mut complete = p.first && scans.is_complete(&p.maildir)?;
     for _ in 0..TRIES {
-        if found.missing.is_empty() {
+        if found.missing.is_empty() && (complete || !p.first) {
             break;
         }
         // an absence is believed after a second scan of everything, around which nothing changed
         tokio::time::sleep(TICK).await;
-        let again = scan_all(&p.maildir)?;
-        complete = again.values().all(|s| s.stable);
-        found = compare(p, &again, true)?;
-        if complete {
+        scans = scan_all(&p.maildir)?;
+        let before = std::mem::replace(&mut found, compare(p, &scans, true)?).extra;
+        complete = scans.is_complete(&p.maildir)?;
+        if p.first && !complete {
+            let seen: BTreeSet<Extra> = found.extra.iter().cloned().collect();
+            found.extra.extend(before.into_iter().filter(|e| !seen.contains(e)));
+        }
+        if complete || !scans.failed.is_empty() {
             break;
         }
     }
+    for (name, e) in scans.failed {
+        if all || name == p.pop3.folder {
+            return Err(e.at(&name));
+        }
+        p.note(e.at(&name).widen(Scope::Folder));
+    }
     let renamed = std::mem::take(&mut found.renamed);
     rename(p, renamed)?;
-    if !found.missing.is_empty() && complete {
-        absent(p, &mut found)?;
+    if !found.missing.is_empty() {
+        if complete {
+            absent(p, &mut found)?;
+        } else {
+            let missing: Vec<RowId> = found.missing.iter().copied().collect();
+            let rows = p.ledger.with(|l| l.rows_by_ids(&missing))?;
+            unsettled(p, &rows);
+        }
     }
     Ok(found.extra)
 }
 
-fn compare(p: &mut Pass<'_>, scans: &BTreeMap<FolderName, Scan>, all: bool) -> Result<Found> {
+/// Nobody could say whether these are gone: their folders are compared again in the next pass.
+fn unsettled(p: &mut Pass<'_>, rows: &[Row]) {
+    for row in rows {
+        if let Some(spot) = p.folders.get_mut(&row.folder) {
+            spot.unsettled = true;
+        }
+    }
+    p.report.unfinished = true;
+}
+
+/// Every file that no row has, looked for just now.
+pub fn extras(p: &mut Pass<'_>) -> Result<Vec<Extra>> {
+    let scans = scan_all(&p.maildir)?;
+    Ok(compare(p, &scans, true)?.extra)
+}
+
+fn compare(p: &mut Pass<'_>, scans: &Scans, all: bool) -> Result<Found> {
     let mut found = Found::default();
-    for name in scans.keys() {
+    for name in scans.found.keys() {
         let id = p.folder(name)?;
         if let Some(spot) = p.folders.get_mut(&id)
             && !spot.rec.on_disk
@@ -101,7 +157,11 @@ fn compare(p: &mut Pass<'_>, scans: &BTreeMap<FolderName, Scan>, all: bool) -> R
     let ids: Vec<FolderId> = p.folders.keys().copied().collect();
     for id in ids {
         let Some(spot) = p.folders.get_mut(&id) else { continue };
-        let scan = scans.get(&spot.rec.name);
+        if scans.failed.contains_key(&spot.rec.name) {
+            spot.names = None;
+            continue;
+        }
+        let scan = scans.found.get(&spot.rec.name);
         let same = scan.is_some_and(|s| spot.rec.digest == Some(s.digest.0));
         spot.names = scan.map(|s| s.digest);
         if same && !all {
@@ -168,23 +228,19 @@ fn absent(p: &mut Pass<'_>, found: &mut Found) -> Result<()> {
     for row in rows {
         let base = row.place.as_ref().map(|p| &p.file.base);
         let named = base.and_then(|b| by_base.get(b)).copied();
+        // a reader that saves gives a name of its own; one of ours is another account's file
+        let others = (0..found.extra.len())
+            .filter(|i| found.extra.get(*i).is_some_and(|(_, e)| !e.file.base.is_ours()));
         let mut at = None;
-        if let Some(i) = named.filter(|i| !taken.contains(i))
-            && is_same(p, &found.extra, i, &row, &mut identities)?
-        {
-            at = Some(i);
-        }
-        if at.is_none() {
-            // a reader that saves gives a name of its own; one of ours is another account's file
-            let others: Vec<usize> = (0..found.extra.len())
-                .filter(|i| !taken.contains(i))
-                .filter(|i| found.extra.get(*i).is_some_and(|(_, e)| !e.file.base.is_ours()))
-                .collect();
-            for i in others {
-                if is_same(p, &found.extra, i, &row, &mut identities)? {
+        let mut unread = Vec::new();
+        for i in named.into_iter().chain(others).filter(|i| !taken.contains(i)) {
+            match is_same(p, &found.extra, i, &row, &mut identities) {
+                Ok(true) => {
                     at = Some(i);
                     break;
                 }
+                Ok(false) => {}
+                Err(e) => unread.push(e),
             }
         }
         match at.and_then(|i| found.extra.get(i).map(|e| (i, e.clone()))) {
@@ -192,7 +248,12 @@ fn absent(p: &mut Pass<'_>, found: &mut Found) -> Result<()> {
                 taken.insert(i);
                 moved.push((row, extra));
             }
-            None => gone.push(row),
+            None if unread.is_empty() => gone.push(row),
+            // it may be what could not be read, or what a reader renamed just now
+            None => {
+                unsettled(p, &[row]);
+                unread.into_iter().filter(|e| e.kind != Kind::Raced).for_each(|e| p.note(e));
+            }
         }
     }
     let now = p.now;
@@ -242,7 +303,7 @@ fn absent(p: &mut Pass<'_>, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
-/// Whether the file has the row's bytes, or its message by the second hash.
+/// Whether the file has the row's bytes, or its message by the second hash. An error: nobody knows.
 fn is_same(
     p: &Pass<'_>,
     extra: &[Extra],
@@ -255,20 +316,12 @@ fn is_same(
         let Some(path) = p.path(*folder, place) else { return Ok(false) };
         // Far too small or too large is another message, and is not read. A file that may have
         // lines of another program has a size of its own.
-        let size = match maildir::stat(&path) {
-            Ok(stat) => stat.size,
-            Err(e) if e.kind == Kind::Raced => return Ok(false),
-            Err(e) => return Err(e),
-        };
+        let size = maildir::stat(&path)?.size;
         let wire = row.identity.wire_size;
         if row.exact && wire > 0 && (size > wire + 1024 || size + 1024 < wire / 2) {
             return Ok(false);
         }
-        match maildir::identify(&path) {
-            Ok(identity) => slot.insert(identity),
-            Err(e) if e.kind == Kind::Raced => return Ok(false),
-            Err(e) => return Err(e),
-        };
+        slot.insert(maildir::identify(&path)?);
     }
     let Some(found) = identities.get(&i) else { return Ok(false) };
     Ok(row.identity.content == Some(found.digest.content)
@@ -281,7 +334,10 @@ pub fn finish(p: &mut Pass<'_>) -> Result<()> {
     let records: Vec<FolderRecord> = p
         .folders
         .values()
-        .map(|s| FolderRecord { digest: s.names.map(|d| d.0), ..s.rec.clone() })
+        .map(|s| {
+            let names = s.names.filter(|_| !s.unsettled);
+            FolderRecord { digest: names.map(|d| d.0), ..s.rec.clone() }
+        })
         .collect();
     p.ledger.with(|l| {
         l.write(|tx| {
@@ -310,7 +366,7 @@ pub fn earlier(p: &Pass<'_>) -> Result<Vec<Row>> {
 impl Spot {
     /// A folder of the ledger.
     pub fn new(rec: FolderRecord, dir: PathBuf) -> Self {
-        Self { rec, dir, names: None }
+        Self { rec, dir, names: None, unsettled: false }
     }
 
     /// A file of ours came to stand in it.
@@ -322,5 +378,50 @@ impl Spot {
             names.add(place);
             self.names = Some(names);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::maildir::Layout;
+    use std::time::Instant;
+
+    /// Once nothing changed for long enough to be seen if it does.
+    fn still(maildir: &Maildir) -> Scans {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let scans = scan_all(maildir).unwrap();
+            if scans.is_complete(maildir).unwrap() {
+                return scans;
+            }
+            assert!(Instant::now() < end, "it never stands still");
+            std::thread::sleep(TICK / 4);
+        }
+    }
+
+    #[test]
+    fn a_look_is_complete_if_nothing_moved_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let maildir = Maildir::open(dir.path(), Layout::Nested).unwrap();
+        let folder = |name: &str| FolderName::from_text(name).unwrap();
+        let [a, z] = ["A", "Z"].map(folder);
+        for name in [&a, &z] {
+            maildir.create_folder(name).unwrap();
+        }
+        let at = |name: &FolderName| maildir.dir(name).join("cur/1.M1P2.host:2,S");
+        std::fs::write(at(&z), "text").unwrap();
+        // a reader moves it from what is still to be read to what was read
+        let first = still(&maildir);
+        std::fs::rename(at(&z), at(&a)).unwrap();
+        let mut second = still(&maildir);
+        second.found.insert(a.clone(), first.found[&a].clone());
+        assert!(second.found.values().all(|s| s.stable && s.names.is_empty()), "it is nowhere");
+        assert!(!second.is_complete(&maildir).unwrap());
+        // or to a folder that was not there
+        let scans = still(&maildir);
+        maildir.create_folder(&folder("New")).unwrap();
+        assert!(!scans.is_complete(&maildir).unwrap());
+        still(&maildir);
     }
 }

@@ -9,6 +9,7 @@ pub mod client;
 mod deliver;
 mod describe;
 mod gone;
+mod holds;
 mod local;
 mod login;
 pub mod pass;
@@ -21,6 +22,7 @@ mod transfer;
 mod wire;
 
 pub use client::{Mailbox, Quit, Session};
+pub use holds::in_view;
 pub use protocol::{Capabilities, Expire, LoginDelay, Number, Stat, Uidl, Uidls};
 pub use transfer::{MessageSink, Wanted};
 

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::broken::{self, Broken};
+use super::broken::{self, Broken, Manner};
 use super::deliver::{Before, Committer, Done, Job, Sink, Target, adopt, rename};
 use super::gone::vanished;
 use super::protocol::Number;
-use super::recognise::{self, Freeze, Known, Listed, Settled};
+use super::recognise::{self, Freeze, Known, Listed, Settled, Unread};
 use super::{Capabilities, Quit, Session, Wanted, before, describe, local, remove};
 use crate::account::{Failed, Guard, Namer, PassOptions, PassReport, SharedLedger};
 use crate::config::{Account, Pop3};
@@ -26,6 +26,10 @@ use crate::progress::Progress;
 const SESSIONS: usize = 8;
 /// How often a login is tried while the session that broke still has the mailbox locked.
 const LOGINS: u32 = 5;
+
+/// Why a message is not fetched in a first session.
+const OBSCURE: &str =
+    "they may be here already, in files that cannot be read; mend these, and they come or pair";
 
 /// What a pass begins with: locked, and Maildir and ledger belong together.
 pub struct Start<'a> {
@@ -59,6 +63,8 @@ pub struct Spot {
     pub dir: PathBuf,
     /// The digest of its names.
     pub names: Option<NamesDigest>,
+    /// It is to be compared again, though no name changes.
+    pub unsettled: bool,
 }
 
 /// A pass under way.
@@ -89,6 +95,8 @@ pub struct Pass<'a> {
     namer: Namer,
     /// What was here before the epoch is not all compared yet: it may be the server's.
     pub first: bool,
+    /// Then: what could not be read, and may be the server's too.
+    unread: Vec<Unread>,
 }
 
 impl Pass<'_> {
@@ -172,12 +180,25 @@ pub async fn run(
         guard,
         durability: start.durability,
         namer: start.namer,
+        unread: Vec::new(),
         maildir,
     };
-    let mut done = sessions(&mut p, session, scanning).await;
+    let before = p.ledger.with(|l| l.broken(p.mailbox.epoch))?;
+    let manner = Manner {
+        now: p.now,
+        by_itself: start.options.by_itself,
+        one_login: p.mailbox.login_delay > 0,
+    };
+    let (mut broken, errors) = Broken::remembered(before, manner);
+    errors.into_iter().for_each(|e| p.note(e));
+    let mut done = sessions(&mut p, session, scanning, &mut broken).await;
     if !p.dry_run {
         // what is durable is remembered, also where the pass failed
-        let noted = finish(&mut p, start.first_pass && done.is_ok());
+        if let Err(e) = remember_broken(&mut p, &broken, done.as_ref().err()) {
+            done = done.and(Err(e));
+        }
+        let paired = p.mailbox.paired == p.mailbox.epoch;
+        let noted = finish(&mut p, start.first_pass && done.is_ok() && paired);
         done = noted.and(done);
     }
     match done {
@@ -187,26 +208,67 @@ pub async fn run(
 }
 
 /// As many sessions as it takes: one, and one more for every time that a message broke one.
-async fn sessions(p: &mut Pass<'_>, mut session: Session, scanning: local::Scanning) -> Result<()> {
+async fn sessions(
+    p: &mut Pass<'_>,
+    mut session: Session,
+    scanning: local::Scanning,
+    broken: &mut Broken,
+) -> Result<()> {
     let scans = scanning.finish()?;
     let all = p.first || p.ledger.with(|l| Ok(!l.uidls_staged()?.is_empty()))?;
     let mut extras = local::observe(p, scans, all).await?;
     before::recover(p, &mut extras)?;
-    let mut strays = if p.first { before::strays(p, extras)? } else { Vec::new() };
-    let mut broken = Broken::default();
-    for _ in 1..SESSIONS {
-        match one_session(p, session, &strays, &mut broken).await {
+    let mut strays = Vec::new();
+    if p.first {
+        (strays, p.unread) = before::strays(p, extras)?;
+    }
+    for n in 1.. {
+        match one_session(p, session, &strays, broken).await {
             // one bad message does not block the others
-            Err(e) if broken.is_by_message(&e) => {
+            Err(e) if n < SESSIONS && broken.is_by_message(&e) => {
                 tracing::debug!("{}: {e}; on with the rest", p.account.name);
                 broken.set_aside().into_iter().for_each(|e| p.note(e));
+                if !broken.is_more() {
+                    break;
+                }
                 session = again(p.account).await?;
-                strays = before::unclaimed(p, strays)?;
             }
-            done => return done,
+            Err(e) => {
+                broken.set_aside();
+                return Err(e);
+            }
+            Ok(()) if p.dry_run || !broken.recall() => break,
+            // of those that broke sessions of earlier passes nothing else depends
+            Ok(()) => match super::log_in(p.account).await {
+                Ok(new) => session = new,
+                Err(e) => {
+                    p.note(e.at("a message that broke its session before"));
+                    break;
+                }
+            },
         }
+        strays = before::unclaimed(p, strays)?;
     }
-    one_session(p, session, &strays, &mut broken).await
+    Ok(())
+}
+
+/// Notes at which messages sessions broke, and forgets those that came.
+fn remember_broken(p: &mut Pass<'_>, broken: &Broken, e: Option<&Error>) -> Result<()> {
+    let (epoch, now) = (p.mailbox.epoch, p.now);
+    let (known, here) = p.ledger.with(|l| {
+        let mut here = BTreeSet::new();
+        for uidl in broken.names() {
+            if l.uidls_named(epoch, &uidl)?.iter().any(|u| u.state.on_server()) {
+                here.insert(uidl);
+            }
+        }
+        Ok((l.broken(epoch)?, here))
+    })?;
+    let rows = broken.memory(now, e, &here);
+    if rows == known {
+        return Ok(());
+    }
+    p.write(|tx| tx.remember_broken(epoch, &rows))
 }
 
 fn finish(p: &mut Pass<'_>, first_pass_done: bool) -> Result<()> {
@@ -264,7 +326,7 @@ async fn one_session(
     if first.all_new && !settled.fetch.is_empty() {
         strays_left.extend(before::lost(p, &known, &settled)?);
     }
-    settled.fetch.retain(|n| by_number.get(n).is_some_and(|l| !broken::has(&broken.left, l)));
+    settled.fetch.retain(|n| by_number.get(n).is_some_and(|l| !broken.is_out(l)));
     settled.fetch.sort_by_key(|n| by_number.get(n).is_some_and(|l| broken::has(&broken.last, l)));
     let done = fetch(p, &mut session, &settled, &by_number, strays_left, taken, broken).await;
     let done = match done {
@@ -276,6 +338,9 @@ async fn one_session(
         }
     };
     let short = frozen.contains(&Freeze::Short);
+    if !short && !p.mailbox.windowed {
+        broken.listed(&listed);
+    }
     vanished(p, &known, &done, short)?;
     let capabilities = session.caps().clone();
     let fetched: BTreeSet<Number> = settled.fetch.iter().copied().collect();
@@ -283,7 +348,10 @@ async fn one_session(
         remove::There { listed: &listed, done: &done.delivered, fetched: &fetched, known: &known };
     let marked = remove::due(p, &mut session, &there, &frozen).await?;
     let deleted = end(p, session, marked).await?;
-    if !short && broken.left.is_empty() {
+    if !settled.obscure.is_empty() {
+        p.report.notes.push(format!("{} messages wait: {OBSCURE}", settled.obscure.len()));
+    }
+    if !short && broken.is_none_left() && settled.obscure.is_empty() {
         p.mailbox.paired = p.mailbox.epoch;
         if !p.mailbox.windowed {
             before::keep(p, strays)?;
@@ -348,6 +416,7 @@ fn known(p: &Pass<'_>, listed: &[Listed], strays: &[Before]) -> Result<Known> {
             rows,
             gone: gone.into_iter().map(|r| (r.id, r)).collect(),
             strays: strays.iter().map(Before::stray).collect(),
+            unread: p.unread.clone(),
         })
     })
 }

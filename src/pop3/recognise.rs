@@ -99,6 +99,35 @@ pub struct Stray {
     pub sizes: RangeInclusive<u64>,
 }
 
+/// A file that could not be read, in a first session: its message may be any of such a size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What the server may say of its size, in bytes.
+    pub sizes: RangeInclusive<u64>,
+}
+
+/// What other programs add to a message, or take from it, is less than so many bytes.
+const HEADERS: u64 = 4096;
+
+impl Unread {
+    /// A file of this size. A line end is one byte here and two there, and LIST may be wrong by a
+    /// fifth.
+    pub fn of(size: u64) -> Self {
+        let low = size.saturating_sub(HEADERS);
+        let high = size.saturating_mul(2).saturating_add(HEADERS);
+        Self { sizes: low - low / 5..=high.saturating_add(high / 5) }
+    }
+
+    /// Of which nothing is known.
+    pub fn any() -> Self {
+        Self { sizes: 0..=u64::MAX }
+    }
+
+    fn may_be(&self, size: u64) -> bool {
+        size == 0 || self.sizes.contains(&size)
+    }
+}
+
 /// What a session's listing is compared with.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
@@ -108,6 +137,8 @@ pub struct Known {
     pub gone: BTreeMap<UidlId, UidlRow>,
     /// Messages here that no UIDL belongs to; empty unless this is the first session.
     pub strays: Vec<Stray>,
+    /// Files here that could not be read; empty unless this is the first session.
+    pub unread: Vec<Unread>,
 }
 
 /// What can be said by UIDL and size alone.
@@ -210,6 +241,8 @@ pub struct Settled {
     pub adopted: BTreeMap<Number, usize>,
     /// What is to be fetched, in order.
     pub fetch: Vec<Number>,
+    /// What would be, but may be here already, in a file that could not be read.
+    pub obscure: Vec<Number>,
 }
 
 /// Settles what headers can settle. What is left is fetched.
@@ -263,7 +296,11 @@ pub fn settle(
         let size = sizes.get(number).copied().unwrap_or(0);
         known.strays.get(*i).is_some_and(|s| s.sizes.contains(&size))
     });
-    out.fetch = open(&out);
+    let may_be_here = |n: &Number| {
+        let size = sizes.get(n).copied().unwrap_or(0);
+        known.unread.iter().any(|u| u.may_be(size))
+    };
+    (out.obscure, out.fetch) = open(&out).into_iter().partition(may_be_here);
     out
 }
 

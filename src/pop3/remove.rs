@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gone::gone_there;
+use super::holds;
 use super::pass::Pass;
 use super::protocol::Number;
 use super::recognise::{Freeze, Known, Listed};
@@ -11,11 +12,9 @@ use super::retention::{self, Retention, Rules, Standing, Why};
 use super::{MessageSink, Session, Wanted};
 use crate::config::Keep;
 use crate::error::{Error, Result};
-use crate::ledger::{Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side, Tx};
+use crate::ledger::{HoldState, Side};
 use crate::model::identity::Digester;
-use crate::model::{
-    ContentHash, Fingerprint, FolderId, FolderName, RowId, UidlId, UidlRow, UidlState,
-};
+use crate::model::{ContentHash, Fingerprint, FolderId, FolderName, UidlId, UidlRow, UidlState};
 use crate::policy::decide::Verdict;
 
 /// The brake looks back so many seconds.
@@ -44,9 +43,7 @@ pub async fn due(
     frozen: &BTreeSet<Freeze>,
 ) -> Result<Vec<(UidlId, Cause)>> {
     let (uidls, retention) = decide(p, there)?;
-    // a verdict stays while what is not listed may come into view again
-    let whole = !frozen.contains(&Freeze::Short) && !p.mailbox.windowed;
-    holds(p, &uidls, &retention, whole)?;
+    holds::record(p, &uidls, &retention)?;
     p.mailbox.due = retention.delete.len() as u64;
     p.mailbox.next_due = retention.next_due;
     undo_pending(p, &uidls, &retention)?;
@@ -101,35 +98,17 @@ pub async fn due(
 /// The server said that they are deleted.
 pub fn deleted(p: &mut Pass<'_>, marked: &[(UidlId, Cause)]) -> Result<()> {
     let names = names(p);
-    let (now, windowed) = (p.now, p.mailbox.windowed);
-    let held = p.ledger.with(|l| l.holds())?;
+    let (now, epoch) = (p.now, p.mailbox.epoch);
     p.write(|tx| {
         for (id, (why, counted)) in marked {
             let Some(mut uidl) = tx.uidl(*id)? else { continue };
             uidl.state = UidlState::Deleted;
             gone_there(tx, &mut uidl, &names, now, Some(*counted), why.as_str())?;
         }
-        if !windowed {
-            carried_out(tx, &held)?;
-        }
-        Ok(())
+        holds::carried_out(tx, epoch)
     })?;
     p.report.deleted += marked.len() as u64;
     p.mailbox.due = p.mailbox.due.saturating_sub(marked.len() as u64);
-    Ok(())
-}
-
-/// Forgets what was approved and of which the server has nothing more.
-fn carried_out(tx: &mut Tx<'_>, holds: &[Hold]) -> Result<()> {
-    for hold in holds.iter().filter(|h| h.state == HoldState::Approved) {
-        let mut left = false;
-        for row in hold.items.iter().filter_map(|i| i.row) {
-            left |= tx.uidl_of_row(row)?.is_some_and(|u| u.state.on_server());
-        }
-        if !left {
-            tx.delete_hold(hold.id)?;
-        }
-    }
     Ok(())
 }
 
@@ -182,16 +161,15 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
                 .sum(),
             verdicts: BTreeMap::new(),
         };
-        let holds = l.holds()?;
-        let rows = by_row(&uidls);
-        for hold in holds {
+        let known = holds::Held::of(uidls.values());
+        for hold in l.holds()? {
             let verdict = match hold.state {
                 HoldState::Open => Verdict::Open,
                 HoldState::Approved => Verdict::Approved,
                 HoldState::Rejected => Verdict::Rejected,
             };
-            let held = hold.items.iter().filter_map(|i| rows.get(&i.row?));
-            standing.verdicts.extend(held.map(|id| (*id, verdict)));
+            let held = hold.items.iter().filter_map(|i| known.find(i));
+            standing.verdicts.extend(held.map(|id| (id, verdict)));
         }
         Ok(standing)
     })?;
@@ -204,10 +182,6 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
     };
     let retention = retention::retain(&all, others, &rules, &standing, p.now);
     Ok((uidls, retention))
-}
-
-fn by_row(uidls: &BTreeMap<UidlId, UidlRow>) -> BTreeMap<RowId, UidlId> {
-    uidls.values().filter_map(|u| Some((u.row?, u.id))).collect()
 }
 
 /// A deletion that was begun and that the configuration does not ask for any more is taken back.
@@ -328,66 +302,4 @@ impl MessageSink for Hashes {
         self.open = None;
         Ok(())
     }
-}
-
-/// Writes into the ledger what is held now.
-fn holds(
-    p: &mut Pass<'_>,
-    uidls: &BTreeMap<UidlId, UidlRow>,
-    retention: &Retention,
-    whole: bool,
-) -> Result<()> {
-    let mut items = Vec::new();
-    for id in retention.held.keys() {
-        let Some(uidl) = uidls.get(id) else { continue };
-        items.push(HoldItem {
-            row: uidl.row,
-            folder: uidl.folder,
-            base: uidl.base.clone(),
-            content: uidl.content,
-            reader: None,
-        });
-    }
-    p.report.held = items.len() as u64;
-    let existing = p.ledger.with(|l| l.holds())?;
-    let known = by_row(uidls);
-    let stale: Vec<HoldId> = existing
-        .iter()
-        .filter(|h| match h.state {
-            HoldState::Open => items.is_empty(),
-            // the verdict stays while the server has any of it
-            _ => whole && !h.items.iter().any(|i| i.row.is_some_and(|r| known.contains_key(&r))),
-        })
-        .map(|h| h.id)
-        .collect();
-    let same = existing.iter().any(|h| h.state == HoldState::Open && h.items == items);
-    if stale.is_empty() && (items.is_empty() || same) {
-        return Ok(());
-    }
-    let now = p.now;
-    p.write(|tx| {
-        for id in stale {
-            tx.delete_hold(id)?;
-        }
-        if items.is_empty() || same {
-            return Ok(());
-        }
-        let n = items.len();
-        let hold = Hold {
-            id: HoldId(0),
-            kind: HoldKind::Retention,
-            folder: None,
-            reason: format!(
-                "{n} messages: many would be deleted on the server within 24 hours, by keep_newest \
-                 or because they were removed here"
-            ),
-            next: "mailkeep approve or mailkeep reject, with the account and this number".into(),
-            state: HoldState::Open,
-            created: now,
-            items,
-        };
-        let id = tx.put_hold(&hold)?;
-        let why = format!("hold {}: {n} messages", id.0);
-        tx.journal(&JournalEntry::new(now, Action::Hold, Side::Here, why))
-    })
 }

@@ -144,6 +144,15 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Put before a command (see `Mailkeep::start_limited`): root may read a file whatever its mode is,
+/// unless it gives that up.
+pub fn as_ordinary_user() -> Vec<&'static str> {
+    match is_root() {
+        true => vec!["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"],
+        false => vec!["env"],
+    }
+}
+
 /// Waits until `ready` gives something. Fails the test after `timeout`.
 pub fn wait_for<T>(what: &str, timeout: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + timeout;

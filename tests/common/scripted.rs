@@ -73,7 +73,7 @@ impl Script {
     }
 }
 
-/// A running one. Every connection follows the script from the start.
+/// A running one. Every connection follows its script from the start.
 pub struct Scripted {
     port: u16,
     lines: Arc<Mutex<Vec<String>>>,
@@ -81,14 +81,20 @@ pub struct Scripted {
 
 impl Scripted {
     pub fn start(script: Script) -> Self {
+        Self::in_turn(vec![script])
+    }
+
+    /// Every connection follows the next of these, and all others the last.
+    pub fn in_turn(scripts: Vec<Script>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("address").port();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let log = lines.clone();
         // The threads end with their connections, and at the latest with the test process.
         std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let (script, log) = (script.clone(), log.clone());
+            for (n, client) in listener.incoming().map_while(Result::ok).enumerate() {
+                let script = scripts[n.min(scripts.len() - 1)].clone();
+                let log = log.clone();
                 std::thread::spawn(move || serve(&script, client, &log));
             }
         });

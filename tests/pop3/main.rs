@@ -8,6 +8,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod breaks;
+mod busy;
 mod login;
 mod pass;
 mod pathologies;

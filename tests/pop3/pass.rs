@@ -258,6 +258,16 @@ fn many_accounts_deliver_into_one_folder_and_touch_only_their_own() {
     mk.sync_ok();
     assert_eq!(inbox(&mk).len(), 13);
     assert_eq!(one.imap().count("INBOX") + two.imap().count("INBOX"), 13);
+    // and so they do where all were lost
+    mk.lose_ledger();
+    for account in ["test", "two"] {
+        assert_eq!(new(&mk.run(&["sync", account]).expect(0)), 0, "{account}");
+    }
+    mk.sync_ok();
+    assert_eq!(inbox(&mk).len(), 13);
+    fs::remove_file(&inbox(&mk)[0].path).unwrap();
+    mk.sync_ok();
+    assert_eq!(one.imap().count("INBOX") + two.imap().count("INBOX"), 12);
 }
 
 #[test]

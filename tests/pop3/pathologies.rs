@@ -10,9 +10,9 @@ use crate::tools::server;
 
 /// A mailbox of messages with their UIDLs. `capabilities` without UIDL: it has none.
 #[derive(Clone)]
-struct Mailbox {
-    capabilities: Vec<&'static str>,
-    messages: Vec<Message>,
+pub struct Mailbox {
+    pub capabilities: Vec<&'static str>,
+    pub messages: Vec<Message>,
     /// LIST says this percentage of the size.
     sizes: usize,
     /// STAT counts so many more.
@@ -20,11 +20,11 @@ struct Mailbox {
 }
 
 #[derive(Clone)]
-struct Message {
+pub struct Message {
     uidl: Vec<u8>,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
     /// What it says to RETR, in place of the body with its dots doubled.
-    says: Option<Vec<Step>>,
+    pub says: Option<Vec<Step>>,
 }
 
 type Told<'a> = (&'a [u8], &'a str, &'a str);
@@ -46,7 +46,11 @@ impl Mailbox {
         }
     }
 
-    fn start(&self) -> Scripted {
+    pub fn start(&self) -> Scripted {
+        Scripted::start(self.script())
+    }
+
+    pub fn script(&self) -> Script {
         let mut script = Script::default();
         let (mut uidls, mut sizes) = (b"+OK\r\n".to_vec(), b"+OK\r\n".to_vec());
         for (n, m) in (1..).zip(&self.messages) {
@@ -73,7 +77,7 @@ impl Mailbox {
             .on("STAT", [send(format!("+OK {count} {total}\r\n"))])
             .on("UIDL", [send(uidl)])
             .on("LIST", [send(sizes)]);
-        Scripted::start(script.before(server(&self.capabilities)))
+        script.before(server(&self.capabilities))
     }
 }
 
@@ -93,12 +97,12 @@ fn stuffed(body: &[u8]) -> Vec<u8> {
 }
 
 /// Ten messages, of which those in the window are shown.
-fn window(range: std::ops::Range<usize>) -> Mailbox {
+pub fn window(range: std::ops::Range<usize>) -> Mailbox {
     let text = |n: usize| simple(&format!("<{n}@x>"), "windowed", &"text\r\n".repeat(n + 1));
     Mailbox::of(range.map(|n| (format!("w{n}").into_bytes(), text(n))))
 }
 
-fn account(keys: &str) -> Mailkeep {
+pub fn account(keys: &str) -> Mailkeep {
     let mut mk = Mailkeep::to_port(1);
     mk.set("protocol", "pop3").set_raw("pop3", &format!("{{ {keys} }}"));
     mk
@@ -106,14 +110,14 @@ fn account(keys: &str) -> Mailkeep {
 
 /// One pass that ends well. How many messages were retrieved and how many marked.
 #[track_caller]
-fn sync(mk: &mut Mailkeep, mailbox: &Mailbox) -> (usize, usize) {
+pub fn sync(mk: &mut Mailkeep, mailbox: &Mailbox) -> (usize, usize) {
     let (retrieved, marked, _) = pass(mk, mailbox, 0);
     (retrieved, marked)
 }
 
 /// The same of a pass that ends with this status, and what it said.
 #[track_caller]
-fn pass(mk: &mut Mailkeep, mailbox: &Mailbox, status: i32) -> (usize, usize, String) {
+pub fn pass(mk: &mut Mailkeep, mailbox: &Mailbox, status: i32) -> (usize, usize, String) {
     let server = mailbox.start();
     mk.port(server.port());
     let said = mk.sync().expect(status).text();
@@ -124,7 +128,7 @@ fn pass(mk: &mut Mailkeep, mailbox: &Mailbox, status: i32) -> (usize, usize, Str
 
 /// What is here, and what of the mailbox is not.
 #[track_caller]
-fn assert_here(mk: &Mailkeep, messages: &[Message]) {
+pub fn assert_here(mk: &Mailkeep, messages: &[Message]) {
     let mut here: Vec<String> =
         read_folder(&mk.folder("INBOX")).iter().map(|m| m.hash.to_string()).collect();
     let mut want: Vec<String> =
@@ -134,7 +138,7 @@ fn assert_here(mk: &Mailkeep, messages: &[Message]) {
     assert_eq!(here, want);
 }
 
-fn here(mk: &Mailkeep) -> usize {
+pub fn here(mk: &Mailkeep) -> usize {
     read_folder(&mk.folder("INBOX")).len()
 }
 
@@ -499,6 +503,27 @@ fn a_decision_outlives_the_window() {
     assert_eq!(sync(&mut mk, &window(6..7)), (0, 1), "this one is not in the hold");
     assert_eq!(sync(&mut mk, &window(0..2)), (0, 0));
     assert_eq!(sync(&mut mk, &window(0..6)), (0, 0));
+}
+
+/// The same where nobody knew yet that the server shows a part only.
+#[test]
+fn a_decision_outlives_the_first_move_of_a_window() {
+    let mut mk = account("delete_when_removed_locally = true");
+    mk.policy_raw("brake", "{ messages = 2, percent = 5 }");
+    assert_eq!(sync(&mut mk, &window(0..6)), (6, 0));
+    for m in read_folder(&mk.folder("INBOX")) {
+        fs::remove_file(m.path).unwrap();
+    }
+    pass(&mut mk, &window(0..6), 3);
+    let hold = mk.status()["accounts"][0]["holds"][0]["number"].to_string();
+    mk.run(&["reject", "test", &hold]).expect(0);
+    // out of view they look like gone, and nothing is said of what is not there
+    assert_eq!(sync(&mut mk, &window(6..8)), (2, 0));
+    assert_eq!(sync(&mut mk, &window(6..8)), (0, 0));
+    assert_eq!(mk.status()["accounts"][0]["holds"], serde_json::json!([]));
+    assert_eq!(sync(&mut mk, &window(0..2)), (0, 0), "they were rejected");
+    assert_eq!(sync(&mut mk, &window(0..6)), (0, 0));
+    assert_eq!(here(&mk), 2);
 }
 
 /// Those that look alike are compared by their bytes. The session was cut before all were: the others

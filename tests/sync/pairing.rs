@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::common::dovecot::Mode;
-use crate::common::process::{find_program, is_root};
+use crate::common::process::{as_ordinary_user, find_program};
 use crate::common::*;
 use crate::world::{FOLDERS, World, contents, synced};
 
@@ -298,14 +298,6 @@ fn what_cannot_be_read_when_the_ledger_is_lost_is_not_fetched_again() {
         world.assert_same();
         assert_eq!(world.files(), before);
         assert_eq!(world.changes(), Vec::<String>::new());
-    }
-}
-
-/// Root may read whatever its mode is, unless it gives that up.
-fn as_ordinary_user() -> Vec<&'static str> {
-    match is_root() {
-        true => vec!["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"],
-        false => vec!["env"],
     }
 }
 

@@ -11,6 +11,9 @@ use super::Violation;
 pub struct Number(NonZeroU32);
 
 impl Number {
+    /// 1.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
     /// None for 0.
     pub fn new(number: u32) -> Option<Self> {
         NonZeroU32::new(number).map(Self)

@@ -229,3 +229,27 @@ proptest! {
         prop_assert_eq!(s.fetch.len() + used.len(), messages.len());
     }
 }
+
+#[test]
+fn what_may_be_in_a_file_that_could_not_be_read_is_not_fetched() {
+    let mut k = known(vec![row(1, "a", 1, UidlState::Delivered)]);
+    let messages = [("a", 1), ("b", 2), ("c", 90_000)];
+    for (unread, obscure) in [
+        (vec![], vec![]),
+        (vec![Unread::of(900)], vec![2]),
+        (vec![Unread::of(90_000)], vec![3]),
+        (vec![Unread::of(900), Unread::any()], vec![2, 3]),
+        (vec![Unread::of(1 << 40)], vec![]),
+    ] {
+        k.unread = unread;
+        let (_, s) = told(&messages, &k);
+        let numbers: Vec<u32> = s.obscure.iter().map(|n| n.get()).collect();
+        assert_eq!(numbers, obscure);
+        assert_eq!(s.fetch.len(), 2 - obscure.len());
+        assert_eq!(s.known.len(), 1, "what is known is known");
+    }
+    // a file is as long as its lines end; LIST may be wrong by a fifth
+    for (size, listed) in [(10_000, 24_000), (10_000, 5_000), (0, 4_900)] {
+        assert!(Unread::of(size).may_be(listed) && Unread::of(size).may_be(0));
+    }
+}
