@@ -388,6 +388,7 @@ async fn confirm(
     for _ in 0..TRIES {
         tokio::time::sleep(TICK).await;
         let mut steady = true;
+        let mut read = Vec::new();
         for id in &ids {
             let f = p.folder(*id)?;
             let before = maildir::signature(&f.dir)?;
@@ -404,6 +405,7 @@ async fn confirm(
                 }
             };
             steady &= before == Some(scan.signature) && scan.stable;
+            read.push((*id, scan.signature));
             let f = p.folder_mut(*id)?;
             let changed = f.names != Some(scan.digest);
             f.names = Some(scan.digest);
@@ -421,6 +423,11 @@ async fn confirm(
                     extra.insert(*id, found.extra);
                 }
             }
+        }
+        // each may have stood still while it was read, and a file may have gone from one that was
+        // still to be read to one that had been
+        for (id, signature) in read {
+            steady &= maildir::signature(&p.folder(id)?.dir)? == Some(signature);
         }
         let still: BTreeSet<_> = p.maildir.listing()?.folders.into_iter().collect();
         steady &= p
