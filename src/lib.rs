@@ -7,10 +7,10 @@
 //! (`account/start.rs`, `account/marker.rs`), then goes around: **observe**, **plan**, **decide**,
 //! **act** (`account/pass.rs`).
 //!
-//! - *Observe* (`account/observe/`): the server by one LIST with STATUS, then only the folders that
-//!   changed; the Maildir by its names. What was seen is written into the [`ledger`] beside what was
-//!   agreed on last, together with the cursors that it was seen by. Outstanding work is never
-//!   stored: it is what differs.
+//! - *Observe* (`account/observe/`): the server by one LIST with STATUS, beside which a new session
+//!   opens INBOX, then only the folders that changed; the Maildir by its names. What was seen is
+//!   written into the [`ledger`] beside what was agreed on last, together with the cursors that it
+//!   was seen by. Outstanding work is never stored: it is what differs.
 //! - *Plan* ([`reconcile`]): three trees go in (the server, the Maildir, the ledger), what happened
 //!   comes out, as [`reconcile::Change`]s. Pure. Moves, adoption, a lost ledger, a new UIDVALIDITY
 //!   and a crash between two steps are all found by pairing.

@@ -418,6 +418,28 @@ impl Pass<'_> {
         Ok(selected)
     }
 
+    /// Lists the folders, with this one opened as `open_folder` does in the same round trip. `None`
+    /// where the server does not open it: that is asked again where it matters.
+    pub async fn list_beside(
+        &mut self,
+        id: FolderId,
+        known: Option<crate::imap::Known>,
+    ) -> Result<(Option<crate::imap::Selected>, crate::imap::Listing)> {
+        let write = self.writes(true);
+        let wire = self.folder(id)?.wire()?;
+        self.open = None;
+        let (selected, listing) = self.session.select_and_list(&wire, write, known).await?;
+        let selected = match selected {
+            Ok(selected) => selected,
+            Err(e) => {
+                tracing::debug!("{}: {e}", self.account.name);
+                return Ok((None, listing));
+            }
+        };
+        self.note_open(id, write, &selected)?;
+        Ok((Some(selected), listing))
+    }
+
     fn note_open(
         &mut self,
         id: FolderId,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::bounds::MOST_FOLDERS;
 use super::names::{Hierarchy, encode};
-use super::response::{Answer, List, Looks, StatusItems, Untagged};
+use super::response::{Answer, List, Looks, Namespaces, StatusItems, Untagged};
+use super::select::{Known, Opening, Selected};
 use super::session::{Event, Folder, Session, line, quoted, unreadable, verdict};
 use super::wire::Tag;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
@@ -63,28 +64,74 @@ pub struct Status {
 const STATUS_WINDOW: usize = 64;
 
 impl Session {
+    /// Whether the folders were listed in this session.
+    pub fn has_listed(&self) -> bool {
+        self.hierarchy.is_some()
+    }
+
     /// Every folder with its status: one round trip where the server can (RFC 5819), else two.
     pub async fn list(&mut self) -> Result<Listing> {
         self.alive()?;
         let mut found = Found::default();
-        let mut namespaces = None;
+        let commands = self.listing_commands();
+        self.pipeline(Scope::Account, 2, commands, |event| found.take(event)).await?;
+        self.listing(found).await
+    }
+
+    /// Opens a folder, as `select` does, and lists, in one round trip. The folder comes first:
+    /// Dovecot's LIST makes the next look into a Maildir read the whole of its `dovecot-uidlist`.
+    pub async fn select_and_list(
+        &mut self,
+        wire: &[u8],
+        write: bool,
+        known: Option<Known>,
+    ) -> Result<(Result<Selected>, Listing)> {
+        self.alive()?;
+        // ENABLE is before it on the line; who did not understand that says BAD (RFC 7162 3.2.5)
+        let known = known.filter(|_| self.caps.qresync);
+        let mut commands = vec![self.opening(wire, write, known)?];
+        commands.extend(self.listing_commands());
+        let mut waiting: Vec<(Tag, Vec<u8>)> =
+            commands.into_iter().map(|c| (self.send(&c), c)).collect();
+        let select = waiting.first().map(|w| w.0);
+        let mut opening = Some(Opening::new(known));
+        let mut selected = Err(unreadable("SELECT"));
+        let mut found = Found::default();
+        let mut listed = Ok(());
+        self.begin_opening();
+        while !waiting.is_empty() {
+            let event = self.next().await?;
+            // some answer commands side by side (RFC 9051 5.5)
+            listed = listed.and_then(|()| found.take(&event));
+            if let Some(opening) = &mut opening {
+                opening.take(&event)?;
+            }
+            let Event::Done(tag, answer) = event else { continue };
+            let Some(at) = waiting.iter().position(|w| w.0 == tag) else { continue };
+            let (_, command) = waiting.remove(at);
+            if Some(tag) != select {
+                listed = listed.and(verdict(Scope::Account, &command, &answer));
+            } else if let Some(opening) = opening.take() {
+                let opened = verdict(Scope::Folder, &command, &answer);
+                selected = self.end_opening(opened, opening, write);
+            }
+        }
+        listed?;
+        Ok((selected, self.listing(found).await?))
+    }
+
+    fn listing_commands(&self) -> Vec<Vec<u8>> {
         let mut commands = Vec::new();
         if self.caps.namespace && self.hierarchy.is_none() {
             commands.push(b"NAMESPACE".to_vec());
         }
-        let list = self.list_command();
-        commands.push(list.clone());
-        self.pipeline(Scope::Account, 2, commands, |event| {
-            match event {
-                Event::Data(Untagged::Namespace(n)) => namespaces = Some(n.clone()),
-                Event::Data(Untagged::List(l)) => found.add(l)?,
-                Event::Data(Untagged::FolderStatus(s)) => found.note(s),
-                Event::Data(Untagged::Unreadable(Looks::List)) => found.unreadable = true,
-                _ => {}
-            }
-            Ok(())
-        })
-        .await?;
+        commands.push(self.list_command());
+        commands
+    }
+
+    /// What was found, with its names understood and its statuses complete.
+    async fn listing(&mut self, mut found: Found) -> Result<Listing> {
+        let namespaces = found.namespaces.take();
         let known = self.hierarchy.take();
         if self.caps.namespace && known.is_none() && namespaces.is_none() {
             // without it every name could be another one
@@ -360,6 +407,7 @@ fn status_of(s: &StatusItems<'_>) -> Option<Status> {
 /// What LIST said, as spelled.
 #[derive(Default)]
 struct Found {
+    namespaces: Option<Namespaces>,
     lines: Vec<(Vec<u8>, Option<u8>, Attributes)>,
     index: BTreeMap<Vec<u8>, usize>,
     status: BTreeMap<Vec<u8>, Status>,
@@ -379,6 +427,17 @@ fn key(wire: &[u8]) -> Vec<u8> {
 }
 
 impl Found {
+    fn take(&mut self, event: &Event<'_>) -> Result<()> {
+        match event {
+            Event::Data(Untagged::Namespace(n)) => self.namespaces = Some(n.clone()),
+            Event::Data(Untagged::List(l)) => self.add(l)?,
+            Event::Data(Untagged::FolderStatus(s)) => self.note(s),
+            Event::Data(Untagged::Unreadable(Looks::List)) => self.unreadable = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn add(&mut self, l: &List<'_>) -> Result<()> {
         if self.lines.len() >= MOST_FOLDERS {
             return Err(Error::account(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::code::Code;
+use super::list::Status;
 use super::response::{Looks, Untagged};
 use super::session::{Event, Folder, Noticed, Session, line, quoted, unreadable};
 use super::wire::Tag;
@@ -39,6 +40,19 @@ pub struct Selected {
     pub delta: Option<Delta>,
     /// MAILBOXID (RFC 8474).
     pub mailbox_id: Option<String>,
+}
+
+impl Selected {
+    /// The same as STATUS would say it.
+    pub fn status(&self) -> Status {
+        Status {
+            messages: self.exists,
+            uidnext: self.uidnext,
+            uidvalidity: self.uidvalidity,
+            modseq: self.modseq,
+            mailbox_id: self.mailbox_id.clone(),
+        }
+    }
 }
 
 /// What changed.
@@ -121,7 +135,12 @@ impl Session {
         Ok((opened?, found?))
     }
 
-    fn opening(&self, wire: &[u8], write: bool, known: Option<Known>) -> Result<Vec<u8>> {
+    pub(super) fn opening(
+        &self,
+        wire: &[u8],
+        write: bool,
+        known: Option<Known>,
+    ) -> Result<Vec<u8>> {
         let mut command = if write { b"SELECT ".to_vec() } else { b"EXAMINE ".to_vec() };
         command.extend(quoted(wire)?);
         match known {
@@ -148,14 +167,30 @@ impl Session {
         mut opening: Opening,
         write: bool,
     ) -> Result<Selected> {
-        self.folder = Folder { fetching: true, ..Folder::default() };
+        self.begin_opening();
         let opened = self.answered(Scope::Folder, tag, command, |e| opening.take(e)).await;
+        self.end_opening(opened, opening, write)
+    }
+
+    pub(super) fn begin_opening(&mut self) {
+        self.folder = Folder { fetching: true, ..Folder::default() };
+    }
+
+    /// To be called on the answer to SELECT, before any later response.
+    pub(super) fn end_opening(
+        &mut self,
+        opened: Result<()>,
+        mut opening: Opening,
+        write: bool,
+    ) -> Result<Selected> {
         self.folder.fetching = false;
         self.folder.noticed = Noticed::default();
         opened?;
         self.folder.selected = true;
         // before [CLOSED] it was the other folder that was counted
         self.folder.exists = opening.exists;
+        // what is enabled may be known only now
+        opening.known = opening.known.filter(|_| self.qresync && self.caps.qresync);
         Ok(opening.finish(write))
     }
 
@@ -217,7 +252,7 @@ impl Session {
 }
 
 /// What comes while a folder is opened.
-struct Opening {
+pub(super) struct Opening {
     selected: Selected,
     exists: u32,
     known: Option<Known>,
@@ -232,7 +267,7 @@ struct Opening {
 }
 
 impl Opening {
-    fn new(known: Option<Known>) -> Self {
+    pub(super) fn new(known: Option<Known>) -> Self {
         Self {
             selected: Selected {
                 uidvalidity: None,
@@ -255,7 +290,7 @@ impl Opening {
         }
     }
 
-    fn take(&mut self, event: &Event<'_>) -> Result<()> {
+    pub(super) fn take(&mut self, event: &Event<'_>) -> Result<()> {
         match event {
             Event::Done(_, answer) | Event::Data(Untagged::Status(answer)) => {
                 if let Some(code) = &answer.code {

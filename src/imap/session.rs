@@ -67,6 +67,18 @@ struct About {
     id: Vec<(String, String)>,
 }
 
+impl About {
+    /// The effective capabilities, after the quirk table.
+    fn judge(&self) -> Capabilities {
+        Capabilities::new(&Server {
+            host: &self.host,
+            greeting: &self.greeting,
+            capabilities: &self.words,
+            id: &self.id,
+        })
+    }
+}
+
 struct Pending {
     tag: Tag,
     text: String,
@@ -134,7 +146,7 @@ impl Session {
             dead: None,
             talk: Talk::default(),
         };
-        s.judge();
+        s.caps = s.about.judge();
         if s.caps.id {
             let id =
                 concat!(r#"ID ("name" "mailkeep" "version" ""#, env!("CARGO_PKG_VERSION"), r#"")"#);
@@ -210,17 +222,6 @@ impl Session {
         }
     }
 
-    /// Works out the effective capabilities anew.
-    fn judge(&mut self) {
-        let a = &self.about;
-        self.caps = Capabilities::new(&Server {
-            host: &a.host,
-            greeting: &a.greeting,
-            capabilities: &a.words,
-            id: &a.id,
-        });
-    }
-
     /// Queues a command. Nothing is sent before somebody waits for an answer.
     pub(super) fn send(&mut self, command: &[u8]) -> Tag {
         note_change("send", command);
@@ -254,7 +255,7 @@ impl Session {
     /// The next response that means something.
     pub(super) async fn next(&mut self) -> Result<Event<'_>> {
         self.alive()?;
-        let Self { conn, caps: _, folder, about, pending, dead, talk, qresync, .. } = self;
+        let Self { conn, caps, folder, about, pending, dead, talk, qresync, .. } = self;
         let mut ended = |e: Error| dead.get_or_insert(e).clone();
         let frame = conn.frame().await.map_err(&mut ended)?;
         let response = response::parse(frame);
@@ -296,7 +297,10 @@ impl Session {
                     Untagged::Enabled(words) => {
                         *qresync |= words.iter().any(|w| w.eq_ignore_ascii_case(b"QRESYNC"));
                     }
-                    Untagged::Id(pairs) => about.id.clone_from(pairs),
+                    Untagged::Id(pairs) => {
+                        about.id.clone_from(pairs);
+                        *caps = about.judge();
+                    }
                     other => folder.note(other),
                 }
                 Event::Data(data)
@@ -310,7 +314,6 @@ impl Session {
         while !self.pending.is_empty() {
             self.next().await?;
         }
-        self.judge();
         Ok(())
     }
 

@@ -438,11 +438,6 @@ fn malformed_copyuid_is_unknown() {
 
 #[test]
 fn a_delta_that_cannot_be_read_is_none() {
-    let known = mailkeep::imap::Known {
-        uidvalidity: mailkeep::model::UidValidity::new(9).unwrap(),
-        modseq: mailkeep::model::ModSeq::new(5).unwrap(),
-        uidnext: uid(10),
-    };
     for (said, whole) in [
         ("* VANISHED (EARLIER) 3,9:12\r\n* 1 FETCH (UID 1 FLAGS () MODSEQ (6))\r\n", true),
         ("* VANISHED (EARLIER) 1:*\r\n", false),
@@ -462,7 +457,7 @@ fn a_delta_that_cannot_be_read_is_none() {
         let s = open_folder(rules, "ENABLE QRESYNC");
         run(async {
             let mut session = session(s.port()).await;
-            let got = session.select(b"INBOX", true, Some(known)).await.unwrap();
+            let got = session.select(b"INBOX", true, Some(known())).await.unwrap();
             assert_eq!(got.exists, 3);
             assert_eq!(got.delta.is_some(), whole, "{said}");
             if let Some(d) = got.delta {
@@ -473,20 +468,88 @@ fn a_delta_that_cannot_be_read_is_none() {
     }
 }
 
+fn known() -> mailkeep::imap::Known {
+    mailkeep::imap::Known {
+        uidvalidity: mailkeep::model::UidValidity::new(9).unwrap(),
+        modseq: mailkeep::model::ModSeq::new(5).unwrap(),
+        uidnext: uid(10),
+    }
+}
+
 #[test]
 fn qresync_that_was_not_enabled_is_not_used() {
     let rules = Script::greeting([]).on("(QRESYNC", [send("{tag} BAD not enabled\r\n")]);
     let s = open_folder(rules, "ENABLE QRESYNC");
     run(async {
         let mut session = session(s.port()).await;
-        let known = mailkeep::imap::Known {
-            uidvalidity: mailkeep::model::UidValidity::new(9).unwrap(),
-            modseq: mailkeep::model::ModSeq::new(5).unwrap(),
-            uidnext: uid(10),
-        };
-        let got = session.select(b"INBOX", true, Some(known)).await.unwrap();
+        let got = session.select(b"INBOX", true, Some(known())).await.unwrap();
         assert_eq!(got.delta, None);
     });
+}
+
+const OPENED: &str = "* 3 EXISTS\r\n* OK [UIDVALIDITY 9] x\r\n* OK [UIDNEXT 10] x\r\n\
+                      * OK [HIGHESTMODSEQ 6] x\r\n* VANISHED (EARLIER) 4\r\n\
+                      * 1 FETCH (UID 1 FLAGS () MODSEQ (6))\r\n";
+
+#[test]
+fn a_folder_is_opened_in_the_round_trip_of_the_listing() {
+    let list = "* LIST () \"/\" INBOX\r\n* LIST () \"/\" b\r\n";
+    let status = "* STATUS INBOX (MESSAGES 3 UIDNEXT 10 UIDVALIDITY 9)\r\n\
+                  * STATUS b (MESSAGES 0 UIDNEXT 1 UIDVALIDITY 1)\r\n";
+    // nothing is said before LIST has come; then in order, and as one that works side by side
+    for answers in [
+        format!("* ENABLED QRESYNC\r\nM2 OK x\r\n{OPENED}M3 OK x\r\n{list}{status}M4 OK x\r\n"),
+        format!("* ENABLED QRESYNC\r\nM2 OK x\r\n{list}{OPENED}{status}M4 OK x\r\nM3 OK x\r\n"),
+    ] {
+        let script = server("ENABLE QRESYNC LIST-EXTENDED LIST-STATUS")
+            .on(" LIST ", [send(answers + "* 4 EXISTS\r\n")])
+            .on("NOOP", [send("{tag} OK x\r\n")]);
+        let s = Scripted::start(script);
+        run(async {
+            let mut session = session(s.port()).await;
+            let (opened, listing) =
+                session.select_and_list(b"INBOX", true, Some(known())).await.unwrap();
+            let opened = opened.unwrap();
+            assert_eq!((opened.exists, opened.status().uidnext), (3, Some(uid(10))));
+            let delta = opened.delta.unwrap();
+            assert_eq!((delta.vanished, delta.changed.len()), (set([4]), 1));
+            let names: Vec<String> = listing.folders.iter().map(|f| f.name.to_string()).collect();
+            assert_eq!(names, ["INBOX", "b"]);
+            assert!(listing.folders.iter().all(|f| f.status.is_some()));
+            session.noop().await.unwrap();
+            assert_eq!(session.exists(), 4, "it stays open");
+            assert!(session.noticed().arrived);
+        });
+    }
+}
+
+#[test]
+fn a_folder_that_does_not_open_beside_the_listing_is_no_error_of_the_listing() {
+    let enabled = "* ENABLED QRESYNC\r\n{tag} OK x\r\n";
+    let not_enabled = "* ENABLED\r\n{tag} OK x\r\n";
+    let opened = format!("{OPENED}{{tag}} OK x\r\n");
+    for (enable, select, opens, tells) in [
+        (enabled, opened.as_str(), true, true),
+        (enabled, "{tag} NO [UNAVAILABLE] later\r\n", false, false),
+        ("{tag} BAD what\r\n", "{tag} BAD what\r\n", false, false),
+        // who did not say that it is on is not believed
+        (not_enabled, opened.as_str(), true, false),
+    ] {
+        let rules = Script::greeting([])
+            .on("ENABLE", [send(enable)])
+            .on("SELECT \"INBOX\" (QRESYNC (9 5", [send(select)])
+            .on("STATUS", [send("* STATUS INBOX (MESSAGES 3)\r\n{tag} OK x\r\n")])
+            .on(" LIST ", [send("* LIST () \"/\" INBOX\r\n{tag} OK x\r\n")]);
+        let s = open_folder(rules, "ENABLE QRESYNC");
+        run(async {
+            let mut session = session(s.port()).await;
+            let (selected, listing) =
+                session.select_and_list(b"INBOX", true, Some(known())).await.unwrap();
+            assert_eq!(listing.folders.len(), 1);
+            assert_eq!(selected.is_ok(), opens, "{enable} {select}");
+            assert_eq!(selected.is_ok_and(|s| s.delta.is_some()), tells, "{enable} {select}");
+        });
+    }
 }
 
 fn uploads(n: usize) -> Given {

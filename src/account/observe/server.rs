@@ -1,13 +1,14 @@
-//! The server: one LIST with STATUS, then only the folders that changed, each as cheaply as it can
-//! be had (QRESYNC, CONDSTORE, all flags), and always counted against EXISTS.
+//! The server: one LIST with STATUS, beside which a new session opens INBOX, then only the folders
+//! that changed, each as cheaply as it can be had (QRESYNC, CONDSTORE, all flags), and always
+//! counted against EXISTS.
 
 use std::collections::BTreeSet;
 
 use super::super::pass::{Fresh, Pass};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
-use crate::imap::{Known, Listed, Selected, Status};
+use crate::imap::{Known, Listed, Listing, Selected, Status};
 use crate::ledger::FolderRecord;
-use crate::model::{Flags, FolderId, SystemFlags, Uid, UidSet, UidValidity};
+use crate::model::{Flags, FolderId, FolderName, SystemFlags, Uid, UidSet, UidValidity};
 use crate::policy::RemoteDelete;
 use crate::reconcile::Presence;
 
@@ -15,7 +16,7 @@ use crate::reconcile::Presence;
 pub async fn server(p: &mut Pass<'_>) -> Result<()> {
     p.remote_complete = true;
     p.open = None;
-    let listing = p.session.list().await?;
+    let (inbox, listing) = list(p).await?;
     let unreadable = !listing.errors.is_empty();
     for e in listing.errors {
         p.remote_complete = false;
@@ -26,7 +27,10 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
         listed.insert(take_listed(p, l)?);
     }
     unlisted(p, &listed, unreadable).await?;
-    let ids: Vec<FolderId> = p.folders.keys().copied().collect();
+    let mut ids: Vec<FolderId> = p.folders.keys().copied().collect();
+    let (open, mut selected) = inbox.unzip();
+    // before another is opened
+    ids.sort_by_key(|id| open != Some(*id));
     for id in ids {
         let f = p.folder(id)?;
         if !f.selected || f.server != Presence::There {
@@ -34,7 +38,7 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
         }
         let seen = match f.failed.clone() {
             Some(e) => Err(e),
-            None => folder(p, id).await,
+            None => folder(p, id, selected.take().filter(|_| open == Some(id))).await,
         };
         if let Err(e) = seen {
             let e = if e.scope == Scope::Message { e.widen(Scope::Folder) } else { e };
@@ -44,6 +48,27 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The folders of the server, and INBOX opened: it is the likeliest to have changed, and in a new
+/// session that costs no round trip. A session that cannot leave it again could not be kept.
+async fn list(p: &mut Pass<'_>) -> Result<(Option<(FolderId, Selected)>, Listing)> {
+    let inbox = FolderName::inbox();
+    let new = !p.session.has_listed() && p.session.caps().unselect;
+    let wanted = new && p.account.policy.selects(&inbox, None, false);
+    let seen = p.folders.iter().find(|(_, f)| f.rec.name == inbox && f.rec.uidvalidity.is_some());
+    let Some((&id, f)) = seen.filter(|(_, f)| wanted && f.rec.wire.is_some()) else {
+        return Ok((None, p.session.list().await?));
+    };
+    let known = known(&f.rec);
+    let (selected, listing) = p.list_beside(id, known).await?;
+    Ok((selected.map(|s| (id, s)), listing))
+}
+
+/// What the ledger knows of a folder, where it knows all that QRESYNC needs.
+fn known(rec: &FolderRecord) -> Option<Known> {
+    let (uidvalidity, modseq, uidnext) = (rec.uidvalidity?, rec.modseq?, rec.uidnext?);
+    (uidnext > Uid::MIN).then_some(Known { uidvalidity, modseq, uidnext })
 }
 
 /// Whether any folder has new messages that this pass has not seen. What vanished from one folder
@@ -237,18 +262,20 @@ fn is_windowed(p: &Pass<'_>) -> bool {
     p.session.caps().window.is_some_and(|most| p.session.exists() >= most)
 }
 
-async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
+/// Looks into a folder if it changed. `opened`: it is open already.
+async fn folder(p: &mut Pass<'_>, id: FolderId, opened: Option<Selected>) -> Result<()> {
+    if let Some(selected) = &opened {
+        // what SELECT says overrides STATUS
+        p.folder_mut(id)?.status = Some(selected.status());
+    }
     if unchanged(p, id)? || first_told(p, id)? {
         return Ok(());
     }
     let rec = p.folder(id)?.rec.clone();
-    let known = match (rec.uidvalidity, rec.modseq, rec.uidnext) {
-        (Some(uidvalidity), Some(modseq), Some(uidnext)) if uidnext > Uid::MIN => {
-            Some(Known { uidvalidity, modseq, uidnext })
-        }
-        _ => None,
+    let selected = match opened {
+        Some(selected) => selected,
+        None => p.open_folder(id, true, known(&rec)).await?,
     };
-    let selected = p.open_folder(id, true, known).await?;
     epoch(p, id, selected.uidvalidity, selected.uidnext)?;
     let Some(from) = p.folder(id)?.rec.uidnext else {
         // nothing of it is known
