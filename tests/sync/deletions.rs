@@ -151,6 +151,22 @@ fn a_trash_that_went_is_made_again_where_no_use_is_given() {
     assert_eq!((world.remote("INBOX").len(), world.remote("Trash").len()), (19, 1), "{made:?}");
 }
 
+/// Where nothing is moved to it, it is no folder yet.
+#[test]
+fn a_trash_that_was_named_is_no_folder_before_something_goes_there() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let mut world = World::new(server);
+    world.mk.deletes("keep", "trash").policy("trash", "Papierkorb");
+    world.mk.rule("folders = [\"Work\"]\nlocal_delete = \"mirror\"");
+    world.mk.sync_ok();
+    remove_here(&world, "Work", 1);
+    maildir::move_file(&world.local("INBOX")[0], &world.mk.folder("Work"));
+    world.mk.sync_ok();
+    assert_eq!((world.remote("INBOX").len(), world.remote("Work").len()), (19, 12));
+    let status = world.mk.status().to_string();
+    assert!(!status.contains("Papierkorb"), "{status}");
+}
+
 #[test]
 fn a_trash_that_was_named_is_made() {
     let server = Dovecot::with(Options { special_use: false, ..Options::default() });
