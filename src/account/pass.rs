@@ -336,7 +336,7 @@ impl Pass<'_> {
             folder.is_some_and(|f| f.policy.local_delete == LocalDelete::Trash)
         };
         let mut gone = plan.changes.iter().filter_map(|c| match c {
-            Change::VanishedHere(row) | Change::Replaced(row) => Some(row),
+            Change::VanishedHere(row) | Change::Replaced { row, .. } => Some(row),
             _ => None,
         });
         if self.account.policy.read_only || !gone.any(trashed) {

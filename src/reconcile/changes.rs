@@ -118,10 +118,10 @@ fn synced(look: &Look<'_>, row: &Row, out: &mut Out) {
     let id = row.id;
     let arrival = pairs.by_row.get(&id).copied();
     let mut here = here(trees, refiled, row);
-    if refiled.edited_of.contains(&id) {
+    if let Some(file) = refiled.edited_of.get(&id) {
         // first what its file became
         if matches!((row.gone, here), (None, Here::Missing)) {
-            out.vanished.push(Change::Replaced(id));
+            out.vanished.push(Change::Replaced { row: id, file: *file });
         }
         return;
     }
