@@ -13,7 +13,8 @@ pub const MANY: u64 = 1000;
 
 /// Why an arrival waits that may be here already.
 const OBSCURE: &str = "it may be mail that is here already, in a file or directory that cannot be \
-                       read; make that readable (its owner and mode), then sync again";
+                       read, or that keeps changing; make that readable (its owner and mode), or \
+                       leave it alone for a moment, then sync again";
 
 /// Lays the policy over the plan.
 pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) -> Decision {
