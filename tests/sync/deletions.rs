@@ -580,3 +580,27 @@ fn what_is_put_back_unites_its_flags_with_the_server_s() {
         assert_eq!(flags, ["\\Answered", "\\Flagged", "\\Seen"]);
     }
 }
+
+/// What was kept, and came to the Trash on the server while its file was put elsewhere, stays kept
+/// there, too.
+#[test]
+fn kept_mail_that_passes_through_the_trash_keeps_its_keep() {
+    let mut world = World::new(Dovecot::start());
+    world.mk.deletes("keep", "trash");
+    world.mk.rule("folders = [\"Work\"]\nremote_delete = \"mirror\"");
+    world.mk.sync_ok();
+    let letter = world.mint.letter(0);
+    let is_it = |m: &RemoteMessage| m.hash == letters::hash(&letter.body);
+    let m = world.remote("INBOX").into_iter().find(is_it).expect("it is there");
+    world.server.imap().expunge("INBOX", &[m.uid]);
+    world.mk.sync_ok();
+    world.server.imap().append("Trash", &letter);
+    maildir::move_file(&world.twin("INBOX", &m), &world.mk.folder("Work"));
+    world.mk.sync_ok();
+    world.mk.sync_ok();
+    assert_eq!((world.remote("Trash").len(), world.remote("Work").len()), (0, 13));
+    let there = world.remote("Work").into_iter().find(is_it).expect("it is there");
+    world.server.imap().expunge("Work", &[there.uid]);
+    world.mk.sync_ok();
+    world.twin("Work", &m);
+}
