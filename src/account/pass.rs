@@ -308,7 +308,7 @@ impl Pass<'_> {
     /// an older record only makes a pass look again.
     pub fn remember_folder(&mut self, id: FolderId) -> Result<()> {
         let rec = self.folder(id)?.rec.clone();
-        self.ledger.with(|l| l.write(|tx| tx.update_folder(&rec)))
+        self.ledger.with(|l| l.jot(|tx| tx.update_folder(&rec)))
     }
 
     /// The folder that deleted messages are moved to. One that the configuration names is made when

@@ -79,6 +79,18 @@ impl Ledger {
         step(|| line("commit", &[&view.path]), commit)?;
         Ok(out)
     }
+
+    /// The same, but a power cut may undo it, and what was jotted after it, until the next `write`:
+    /// for what can be observed again. Where an fsync is slow, several of them are what a pass
+    /// takes.
+    pub fn jot<T>(&mut self, f: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+        let lasting =
+            |l: &Self, how: &str| l.view.run(|c| Ok(c.pragma_update(None, "synchronous", how)?));
+        lasting(self, "normal")?;
+        let done = self.write(f);
+        lasting(self, open::COMMITS_LAST)?;
+        done
+    }
 }
 
 impl Ledger {
@@ -105,6 +117,18 @@ impl View {
 
     fn run<'v, T>(&'v self, f: impl FnOnce(&'v Connection) -> fault::Result<T>) -> Result<T> {
         f(&self.conn).map_err(|e| e.tell(&self.path))
+    }
+
+    /// Many reads in one transaction: each alone would take the file's locks.
+    fn at_once<T>(&self, f: impl FnOnce(&Connection) -> fault::Result<T>) -> Result<T> {
+        self.run(|c| {
+            let _read = if c.is_autocommit() {
+                Some(Transaction::new_unchecked(c, TransactionBehavior::Deferred)?)
+            } else {
+                None
+            };
+            f(c)
+        })
     }
 }
 
@@ -149,6 +173,24 @@ mod tests {
         assert_eq!(l.count_on_server(f).unwrap(), 0);
         l.write(|tx| tx.insert_row(&synced(f, 1))).unwrap();
         assert_eq!(l.rows_in(f).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_write_after_something_jotted_is_as_durable_as_ever() {
+        let (_dir, mut l) = ledger();
+        let f = folder(&mut l, "INBOX");
+        let how = |view: &View| -> i64 {
+            view.conn.query_row("PRAGMA synchronous", [], |r| r.get(0)).unwrap()
+        };
+        let full = how(&l);
+        l.jot(|tx| {
+            assert!(how(tx) < full, "or nothing is gained");
+            tx.insert_row(&synced(f, 1))
+        })
+        .unwrap();
+        assert_eq!((how(&l), l.rows_in(f).unwrap().len()), (full, 1));
+        let failed: Result<()> = l.jot(|_| Err(Error::message(Kind::Raced, "x")));
+        assert_eq!((failed.unwrap_err().kind, how(&l)), (Kind::Raced, full));
     }
 
     #[test]

@@ -28,6 +28,9 @@ const MIGRATIONS: &[&str] = &[
 /// "mkpL", in the file's header: this is a ledger of ours.
 const APPLICATION_ID: i64 = 0x6d6b_704c;
 
+/// `synchronous` in a WAL: every commit is fsynced.
+pub(super) const COMMITS_LAST: &str = "full";
+
 /// How long to wait for another program: a `status` beside a `sync`, a backup.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -176,7 +179,7 @@ fn settle(c: &Connection, write: bool) -> Inner<()> {
                 .next("put state_dir on a local filesystem that supports shared memory"),
             ));
         }
-        c.pragma_update(None, "synchronous", "full")?;
+        c.pragma_update(None, "synchronous", COMMITS_LAST)?;
         c.pragma_update(None, "journal_size_limit", 8 << 20)?;
     }
     Ok(())

@@ -30,7 +30,7 @@ impl View {
 
     /// The rows with these numbers, as far as there are any.
     pub fn rows_by_ids(&self, ids: &[RowId]) -> Result<Vec<Row>> {
-        self.run(|c| {
+        self.at_once(|c| {
             let mut out = Vec::new();
             for id in ids {
                 out.extend(by_id(c, *id)?);
@@ -41,7 +41,7 @@ impl View {
 
     /// The rows of the folder that have one of these UIDs, by UID.
     pub fn rows_by_uids(&self, folder: FolderId, uids: &UidSet) -> Result<Vec<Row>> {
-        self.run(|c| {
+        self.at_once(|c| {
             let mut out = Vec::new();
             for (a, b) in uids.ranges() {
                 out.extend(all(
@@ -76,7 +76,7 @@ impl View {
 
     /// The rows whose files are in this folder under these base names, as far as there are any.
     pub fn rows_at(&self, folder: FolderId, bases: &[BaseName]) -> Result<Vec<Row>> {
-        self.run(|c| {
+        self.at_once(|c| {
             let mut out = Vec::new();
             for base in bases {
                 out.extend(at(c, folder, base)?);

@@ -502,7 +502,7 @@ pub fn finish(p: &mut Pass<'_>) -> Result<()> {
     let now = p.now();
     let unmatched = files::unmatched(p);
     p.ledger.with(|l| {
-        l.write(|tx| {
+        l.jot(|tx| {
             tx.remember_unmatched(&unmatched)?;
             changed.iter().try_for_each(|rec| tx.update_folder(rec))?;
             tx.prune_journal(now - FLAGS_ARE_TOLD_FOR)?;
