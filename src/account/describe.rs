@@ -10,7 +10,8 @@ use crate::reconcile::{FileId, Trees};
 /// A line for everything that would be done, and for everything that waits.
 pub fn describe(p: &Pass<'_>, trees: &Trees, decision: &Decision) -> Vec<String> {
     let d = Describe { p, trees };
-    let mut lines: Vec<String> = decision.actions.iter().map(|a| d.action(a)).collect();
+    let all = decision.actions.iter().chain(&decision.later);
+    let mut lines: Vec<String> = all.map(|a| d.action(a)).collect();
     for held in &decision.held {
         let n = held.rows.len() + held.files.len();
         lines.push(format!("hold {n} messages in {}: {}", d.folder(held.folder), held.reason));

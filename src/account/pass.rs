@@ -15,10 +15,10 @@ use crate::ledger::{FolderRecord, Ledger};
 use crate::maildir::watch::Complete;
 use crate::maildir::{DirSignature, Durability, KeywordMap, Maildir, NamesDigest};
 use crate::model::{BaseName, FolderId, FolderName, RowId, SpecialUse, Uid, UidSet};
-use crate::policy::FolderPolicy;
 use crate::policy::decide::{Decision, decide};
+use crate::policy::{FolderPolicy, LocalDelete};
 use crate::progress::Progress;
-use crate::reconcile::{self, FileId, LocalFile, Presence, Trees, Unread};
+use crate::reconcile::{self, Change, FileId, LocalFile, Plan, Presence, Trees, Unread};
 
 /// How often a pass observes again before it leaves the rest to the next one.
 const ROUNDS: usize = 6;
@@ -324,13 +324,26 @@ impl Pass<'_> {
             })
     }
 
-    /// Gives the trash that the configuration names a record, if something is about to go there.
-    fn prepare_trash(&mut self) -> Result<()> {
-        let named = self.account.policy.trash.clone().filter(|_| !self.missing.is_empty());
-        if let (None, Some(name)) = (self.trash(), named) {
-            self.add_folder(&name, |_| {})?;
+    /// Gives the trash that the configuration names a record, if something is to go there. Whether
+    /// it did.
+    fn prepare_trash(&mut self, trees: &Trees, plan: &Plan) -> Result<bool> {
+        let Some(name) = self.account.policy.trash.clone().filter(|_| self.trash().is_none())
+        else {
+            return Ok(false);
+        };
+        let trashed = |row: &RowId| {
+            let folder = trees.rows.get(row).and_then(|r| self.folders.get(&r.folder));
+            folder.is_some_and(|f| f.policy.local_delete == LocalDelete::Trash)
+        };
+        let mut gone = plan.changes.iter().filter_map(|c| match c {
+            Change::VanishedHere(row) | Change::Replaced { row, .. } => Some(row),
+            _ => None,
+        });
+        if self.account.policy.read_only || !gone.any(trashed) {
+            return Ok(false);
         }
-        Ok(())
+        self.add_folder(&name, |_| {})?;
+        Ok(true)
     }
 
     /// Notes an error of a message or folder, and gives back one that reaches further. Whoever asked
@@ -556,11 +569,13 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
 
 /// The trees and their plan, with every content that pairing wants.
 async fn planned(p: &mut Pass<'_>) -> Result<(Trees, reconcile::Plan)> {
-    p.prepare_trash()?;
     loop {
         let trees = observe::trees(p)?;
         let plan = reconcile::plan(&trees);
         if plan.wants.is_empty() {
+            if p.prepare_trash(&trees, &plan)? {
+                continue;
+            }
             return Ok((trees, plan));
         }
         let known = plan.wants.len();

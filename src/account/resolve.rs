@@ -10,7 +10,7 @@ use super::pass::Pass;
 use crate::error::Result;
 use crate::executor::{journal, keeps_in};
 use crate::ledger::{Action as Done, Intent, IntentKind, Side};
-use crate::model::{BaseName, ContentHash, FolderId, Row, RowId, State};
+use crate::model::{BaseName, ContentHash, FolderId, Gone, Identity, Row, RowId, State, Uid};
 use crate::policy::decide::{Action, Decision};
 use crate::reconcile::{FileId, Trees};
 
@@ -85,9 +85,11 @@ pub async fn find_copies(p: &mut Pass<'_>) -> Result<()> {
     }
     for intent in asked_there(p)? {
         let Some(row) = intent.row.filter(|_| intent.kind != IntentKind::Append) else { continue };
-        let Some(original) = p.ledger.with(|l| l.row(row))?.filter(Row::on_server) else {
+        let Some(original) = p.ledger.with(|l| l.row(row))? else { continue };
+        // what a COPY made is a copy, whatever became of the original
+        if intent.kind == IntentKind::Move && !still_there(p, &original).await? {
             continue;
-        };
+        }
         let Some(mut copy) = copy_in_target(p, &intent, &original).await? else { continue };
         copy.copy_of = Some(original.id);
         copy.keeps = keeps_in(p, &original, intent.target);
@@ -99,37 +101,91 @@ pub async fn find_copies(p: &mut Pass<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What arrived in the target since and is the original's message: by its bytes, where they are
-/// known, since an original may be expunged for it.
+/// Whether the original stands where it stood. Under a new UIDVALIDITY it does if as many like it
+/// are there as rows expect.
+async fn still_there(p: &mut Pass<'_>, original: &Row) -> Result<bool> {
+    if original.gone != Some(Gone::Epoch) {
+        return Ok(original.on_server());
+    }
+    let like = Like { folder: original.folder, of: &original.identity, since: None };
+    Ok(like.arrived(p).await?.len() >= like.expected(p)?)
+}
+
+/// What arrived in the target since, beyond what rows expect there, and is the original's message:
+/// by its bytes, where they are known, since an original may be expunged for it.
 async fn copy_in_target(p: &mut Pass<'_>, intent: &Intent, original: &Row) -> Result<Option<Row>> {
-    if p.folder(intent.target)?.rec.uidvalidity != intent.uidvalidity {
+    let of = &original.identity;
+    let since = is_same_epoch(p, intent).then_some(intent.uidnext_before);
+    let like = Like { folder: intent.target, of, since };
+    let arrived = like.arrived(p).await?;
+    let expected = like.expected(p)?;
+    let sure = arrived.len() == 1 && expected == 0 && of.fingerprint.is_complete();
+    if of.content.is_none() && !sure {
         return Ok(None);
     }
-    let of = &original.identity;
-    let alike = |r: &Row| {
-        r.state == State::Pending
-            && r.folder == intent.target
-            && r.uid >= intent.uidnext_before
-            && r.copy_of.is_none()
-            && r.identity.wire_size == of.wire_size
-            && r.identity.internal_date == of.internal_date
-    };
-    let look = |p: &Pass<'_>| -> Result<Vec<Row>> {
-        let found = p.ledger.with(|l| l.by_fingerprint(&of.fingerprint))?;
-        Ok(found.into_iter().filter(alike).collect())
-    };
-    let mut found = look(p)?;
-    if of.content.is_none() {
-        let sure = found.len() == 1 && of.fingerprint.is_complete();
-        return Ok(found.pop().filter(|_| sure));
+    // those that were there before have lower UIDs
+    Ok(arrived.into_iter().nth(expected))
+}
+
+/// Whether the target's UIDs are still those of the intent.
+fn is_same_epoch(p: &Pass<'_>, intent: &Intent) -> bool {
+    p.folders.get(&intent.target).is_some_and(|f| f.rec.uidvalidity == intent.uidvalidity)
+}
+
+/// Messages of a folder that are like one that is known: with its bytes, where these are known.
+struct Like<'a> {
+    folder: FolderId,
+    of: &'a Identity,
+    /// UIDNEXT before, if the server said it. `None`: all UIDs are new since, and tell nothing.
+    since: Option<Option<Uid>>,
+}
+
+impl Like<'_> {
+    fn is(&self, r: &Row) -> bool {
+        r.folder == self.folder
+            && r.identity.wire_size == self.of.wire_size
+            && (self.since.is_none() || r.identity.internal_date == self.of.internal_date)
     }
-    let unread = found.iter().filter(|r| r.identity.content.is_none());
-    let rows: BTreeMap<RowId, Row> = unread.map(|r| (r.id, r.clone())).collect();
-    if !rows.is_empty() {
-        let wants = rows.keys().copied().collect();
-        observe::contents(p, &Trees { rows, ..Trees::default() }, &wants).await?;
+
+    fn has_bytes(&self, r: &Row) -> bool {
+        self.of.content.is_none() || r.identity.content == self.of.content
     }
-    Ok(look(p)?.into_iter().find(|r| r.identity.content == of.content))
+
+    /// Those that arrived and are nobody's yet. Their bytes are read where that is needed.
+    async fn arrived(&self, p: &mut Pass<'_>) -> Result<Vec<Row>> {
+        let look = |p: &Pass<'_>| -> Result<Vec<Row>> {
+            let mut found = p.ledger.with(|l| l.by_fingerprint(&self.of.fingerprint))?;
+            found.retain(|r| {
+                r.state == State::Pending
+                    && r.uid >= self.since.flatten()
+                    && r.copy_of.is_none()
+                    && self.is(r)
+            });
+            Ok(found)
+        };
+        let mut found = look(p)?;
+        let unread = found.iter().filter(|r| r.identity.content.is_none());
+        let rows: BTreeMap<RowId, Row> = unread.map(|r| (r.id, r.clone())).collect();
+        if self.of.content.is_some() && !rows.is_empty() {
+            let wants = rows.keys().copied().collect();
+            observe::contents(p, &Trees { rows, ..Trees::default() }, &wants).await?;
+            found = look(p)?;
+        }
+        found.retain(|r| self.has_bytes(r));
+        Ok(found)
+    }
+
+    /// How many rows expect to be found again there, under a UID of a new UIDVALIDITY.
+    fn expected(&self, p: &Pass<'_>) -> Result<usize> {
+        let known = p.ledger.with(|l| l.by_fingerprint(&self.of.fingerprint))?;
+        let expects = |r: &&Row| {
+            r.gone == Some(Gone::Epoch)
+                && matches!(r.state, State::Synced | State::Absent)
+                && self.is(r)
+                && self.has_bytes(r)
+        };
+        Ok(known.iter().filter(expects).count())
+    }
 }
 
 /// Takes out of the decision what an open intent may have done already, and closes intents that are
@@ -164,12 +220,10 @@ pub fn hold_back_open_intents(
         let has_time = now < created + FINISHING;
         let file = file.filter(|f| asked.files.contains(f));
         let row = intent.row.filter(|r| asked.rows.contains(r));
-        if has_time && (file.is_some() || row.is_some()) {
-            held.files.extend(file);
-            held.rows.extend(row);
-            p.wait_until = p.wait_until.max(Some(created + FINISHING));
-        } else if let (Some(file), false) = (file, has_time)
-            && altered(p, intent)?
+        // where all UIDs are new, what arrived is known by this alone: nobody has fetched it yet
+        let settled = !has_time || !is_same_epoch(p, intent);
+        if let (Some(file), true) = (file, settled)
+            && altered(p, intent, &asked)?
         {
             // sending it again could double it
             held.files.insert(file);
@@ -177,6 +231,10 @@ pub fn hold_back_open_intents(
                        stored it, but not byte for byte";
             p.refused.insert(file, why.into());
             closed.push(intent.id);
+        } else if has_time && (file.is_some() || row.is_some()) {
+            held.files.extend(file);
+            held.rows.extend(row);
+            p.wait_until = p.wait_until.max(Some(created + FINISHING));
         } else if !waits || !has_time {
             closed.push(intent.id);
         }
@@ -233,6 +291,8 @@ struct Asked {
     rows: BTreeSet<RowId>,
     /// Files whose message was found on the server.
     adopted: BTreeSet<FileId>,
+    /// What arrived, and is nothing that is known here.
+    fetched: BTreeSet<RowId>,
 }
 
 impl Asked {
@@ -253,6 +313,9 @@ impl Asked {
                 }
                 Action::TrashThere { row, .. } => {
                     out.rows.insert(*row);
+                }
+                Action::Download { arrival, instead_of: None } => {
+                    out.fetched.insert(*arrival);
                 }
                 _ => {}
             }
@@ -277,14 +340,16 @@ fn is_pending(trees: &Trees, row: RowId) -> bool {
 
 /// Whether a message arrived in the target since with the Message-ID and Date of what was uploaded,
 /// but not its bytes: the server may have stored it in its own way.
-fn altered(p: &Pass<'_>, intent: &Intent) -> Result<bool> {
+fn altered(p: &Pass<'_>, intent: &Intent, asked: &Asked) -> Result<bool> {
     if intent.kind != IntentKind::Append || !intent.identity.fingerprint.is_complete() {
         return Ok(false);
     }
+    let since = |r: &Row| match is_same_epoch(p, intent) {
+        true => r.uid.is_some() && r.uid >= intent.uidnext_before,
+        false => asked.fetched.contains(&r.id),
+    };
     let alike = p.ledger.with(|l| l.by_fingerprint(&intent.identity.fingerprint))?;
-    Ok(alike
-        .iter()
-        .any(|r| r.folder == intent.target && r.uid.is_some() && r.uid >= intent.uidnext_before))
+    Ok(alike.iter().any(|r| r.folder == intent.target && since(r)))
 }
 
 /// Gives the server the rest of its time, if anything waits for that; then both sides are looked at

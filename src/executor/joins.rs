@@ -291,20 +291,13 @@ fn renumbered(p: &Pass<'_>, row: &Row, arrival: &Row) -> Row {
     r
 }
 
-/// Whether the row keeps its message in another folder, whatever holds there. A message that goes
-/// to `\Trash` takes the keep of the folder it came from along, until it leaves it. Kept mail stays
-/// kept wherever the server has it again.
+/// Whether the row keeps its message in another folder, whatever holds there. Kept mail stays kept
+/// wherever the server has it again, and goes. A message that goes to `\Trash` takes the keep of
+/// the folder it came from along; it has it still when it leaves, since it may have been kept mail
+/// before it came.
 pub fn keeps_in(p: &Pass<'_>, row: &Row, to: FolderId) -> bool {
-    let trash = p.trash();
-    if row.state == State::Kept {
-        true
-    } else if row.folder == to {
-        row.keeps
-    } else if Some(to) == trash {
-        row.keeps || keeps(p, row.folder)
-    } else {
-        row.keeps && Some(row.folder) != trash
-    }
+    let into_trash = row.folder != to && p.trash() == Some(to);
+    row.state == State::Kept || row.keeps || into_trash && keeps(p, row.folder)
 }
 
 /// Whether a folder keeps what goes from the server.

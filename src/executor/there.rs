@@ -12,13 +12,17 @@ use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags, Uid, UidSet};
 use crate::reconcile::{LocalFile, Presence, Trees};
 
-/// Makes the folder on the server.
+/// Makes the folder on the server. One that was there before gets its use again, unless another has
+/// it now.
 pub async fn create_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     let name = p.folder(id)?.rec.name.clone();
+    let had = p.folder(id)?.rec.special_use;
+    let mut there = p.folders.values().filter(|f| f.server == Presence::There);
+    let special_use = had.filter(|_| there.all(|f| f.rec.special_use != had));
     p.guard.open(&p.ledger)?;
     let wire = p
         .session
-        .create(&name)
+        .create(&name, special_use)
         .await
         .map_err(|e| e.at(format_args!("cannot create folder {name} on the server")))
         .map_err(|e| match e.kind {

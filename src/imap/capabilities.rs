@@ -15,6 +15,8 @@ pub struct Capabilities {
     pub list_status: bool,
     /// RFC 6154.
     pub special_use: bool,
+    /// RFC 6154 3: a folder can be made with its use.
+    pub create_special_use: bool,
     /// RFC 4731.
     pub esearch: bool,
     /// RFC 5161.
@@ -82,6 +84,7 @@ impl Capabilities {
             list_extended: has("LIST-EXTENDED") || rev2,
             list_status: has("LIST-STATUS") || rev2,
             special_use: has("SPECIAL-USE") || rev2,
+            create_special_use: has("CREATE-SPECIAL-USE"),
             esearch: has("ESEARCH") || rev2,
             enable: has("ENABLE") || rev2,
             // RFC 7162 3.2.3: QRESYNC implies CONDSTORE and ENABLE

@@ -311,12 +311,27 @@ impl Session {
     }
 
     /// Makes a folder and subscribes it; its name as the server spells it. One that is there
-    /// already is no error.
-    pub async fn create(&mut self, name: &FolderName) -> Result<Vec<u8>> {
+    /// already is no error. It is marked with its use where the server lets it be (RFC 6154 3).
+    pub async fn create(
+        &mut self,
+        name: &FolderName,
+        special_use: Option<SpecialUse>,
+    ) -> Result<Vec<u8>> {
         self.alive()?;
         let wire = self.wire_for(name)?;
         let arg = quoted(&wire)?;
-        let made = self.command(Scope::Folder, &line(&[b"CREATE", &arg]), |_| Ok(())).await;
+        let plain = line(&[b"CREATE", &arg]);
+        let marked = special_use.filter(|_| self.caps.create_special_use);
+        let marked =
+            marked.map(|u| line(&[&plain, format!("(USE ({}))", u.attribute()).as_bytes()]));
+        let mut made = match &marked {
+            Some(marked) => self.command(Scope::Folder, marked, |_| Ok(())).await,
+            None => self.command(Scope::Folder, &plain, |_| Ok(())).await,
+        };
+        if marked.is_some() && made.as_ref().is_err_and(|e| e.kind == Kind::Refused) {
+            // another has that use, or the server wants to give it itself: then nothing was made
+            made = self.command(Scope::Folder, &plain, |_| Ok(())).await;
+        }
         if let Err(e) = made {
             if e.kind != Kind::Refused {
                 return Err(e);

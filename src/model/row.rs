@@ -72,7 +72,8 @@ pub struct Row {
     pub exact: bool,
     /// The row that this one was copied from here (a save in two steps), if any.
     pub copy_of: Option<RowId>,
-    /// It came to `\Trash` from a folder whose `remote_delete` is keep, and takes that along.
+    /// It was kept mail once, or came to `\Trash` from a folder whose `remote_delete` is keep: it
+    /// stays when it goes from the server, whatever holds for its folder.
     pub keeps: bool,
 }
 

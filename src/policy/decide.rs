@@ -1,7 +1,7 @@
 //! What is to be done: a pass of policy over the finished plan. Pure. Every deletion is decided
 //! here, and nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use super::decision::{Action, Decision, Held, HeldKind, Side, Standing, Verdict};
 use super::{FolderPolicy, LocalDelete, Policy, RemoteDelete};
@@ -13,7 +13,8 @@ pub const MANY: u64 = 1000;
 
 /// Why an arrival waits that may be here already.
 const OBSCURE: &str = "it may be mail that is here already, in a file or directory that cannot be \
-                       read; make that readable (its owner and mode), then sync again";
+                       read, or that keeps changing; make that readable (its owner and mode), or \
+                       leave it alone for a moment, then sync again";
 
 /// Lays the policy over the plan.
 pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) -> Decision {
@@ -24,6 +25,7 @@ pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) 
         out: Decision::default(),
         removals: Vec::new(),
         braked: BTreeMap::new(),
+        later: Vec::new(),
     };
     let is_folder =
         |c: &&Change| matches!(c, Change::FolderVanishedThere(_) | Change::FolderVanishedHere(_));
@@ -31,6 +33,7 @@ pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) 
         d.change(change);
     }
     d.brake();
+    d.later();
     // a folder goes after the messages that were in it
     for change in plan.changes.iter().filter(is_folder) {
         d.change(change);
@@ -43,8 +46,10 @@ struct Decider<'a> {
     policy: &'a Policy,
     standing: &'a Standing,
     out: Decision,
-    /// Deletions that the brake may hold. One without an action only counts: it comes later.
-    removals: Vec<(Side, FolderId, RowId, Option<Action>)>,
+    /// Deletions that the brake may hold, and the file that has to have a row first.
+    removals: Vec<(Side, FolderId, RowId, Action, Option<FileId>)>,
+    /// What is done once these files have rows.
+    later: Vec<(FileId, Action)>,
     /// Deletions that it holds since an earlier pass: what follows is a slice of the same.
     braked: BTreeMap<(Side, FolderId), u64>,
 }
@@ -233,8 +238,8 @@ impl Decider<'_> {
             }
             Change::Unknown { file, ours } => self.unknown(file, ours),
             Change::VanishedThere { row, twin, epoch } => self.vanished_there(row, twin, epoch),
-            Change::VanishedHere(row) => self.vanished_here(row, false),
-            Change::Replaced(row) => self.vanished_here(row, true),
+            Change::VanishedHere(row) => self.vanished_here(row, None),
+            Change::Replaced { row, file } => self.vanished_here(row, Some(file)),
             Change::VanishedBoth(row) => self.act(&[self.row_folder(row)], Action::Drop(row)),
             Change::Flags { row, ref merged } => {
                 let f = [self.row_folder(row)];
@@ -342,13 +347,15 @@ impl Decider<'_> {
                 Side::Here,
                 folder,
                 id,
-                Some(Action::Unlink { row: id, twin: None, approved: false }),
+                Action::Unlink { row: id, twin: None, approved: false },
+                None,
             )),
         }
     }
 
-    /// `waits`: nothing is done about it yet. But it is held together with the others.
-    fn vanished_here(&mut self, id: RowId, waits: bool) {
+    /// `after`: nothing is done about it before this file has a row. But it is held together with
+    /// the others.
+    fn vanished_here(&mut self, id: RowId, after: Option<FileId>) {
         let Some(folder) = self.row_folder(id) else { return };
         if self.limited(&[Some(folder)]) {
             return;
@@ -356,14 +363,11 @@ impl Decider<'_> {
         let policy = self.policy_of(folder);
         let verdict = self.standing.rows.get(&id).copied();
         let stays = policy.local_delete == LocalDelete::Keep || self.policy.read_only;
-        if waits && (stays || matches!(verdict, Some(Verdict::Approved | Verdict::Rejected))) {
-            return;
-        }
         if stays {
-            return self.act(&[Some(folder)], Action::MakeAbsent(id));
+            return self.act_after(folder, Action::MakeAbsent(id), after);
         }
         if verdict == Some(Verdict::Rejected) {
-            return self.act(&[Some(folder)], Action::Refetch(id));
+            return self.act_after(folder, Action::Refetch(id), after);
         }
         let approved = verdict == Some(Verdict::Approved);
         let expunge = policy.local_delete == LocalDelete::Mirror || self.is_trash(folder);
@@ -379,13 +383,32 @@ impl Decider<'_> {
             return;
         }
         match verdict {
-            Some(Verdict::Approved) => self.act(&[Some(folder)], action),
+            Some(Verdict::Approved) => self.act_after(folder, action, after),
             Some(Verdict::Open) => {
                 *self.braked.entry((Side::There, folder)).or_default() += 1;
                 self.hold(HeldKind::LocalDeletions, folder, id);
             }
-            _ => self.removals.push((Side::There, folder, id, (!waits).then_some(action))),
+            _ => self.removals.push((Side::There, folder, id, action, after)),
         }
+    }
+
+    fn act_after(&mut self, folder: FolderId, action: Action, after: Option<FileId>) {
+        match after {
+            Some(file) if !self.limited(&[Some(folder)]) => self.later.push((file, action)),
+            Some(_) => {}
+            None => self.act(&[Some(folder)], action),
+        }
+    }
+
+    /// What comes later, as far as what comes first is done.
+    fn later(&mut self) {
+        let gets_row: BTreeSet<FileId> = self.out.actions.iter().filter_map(file_of).collect();
+        let later = std::mem::take(&mut self.later);
+        self.out.later = later
+            .into_iter()
+            .filter(|(f, _)| gets_row.contains(f))
+            .map(|(_, action)| action)
+            .collect();
     }
 
     fn hold(&mut self, kind: HeldKind, folder: FolderId, row: RowId) {
@@ -436,7 +459,7 @@ impl Decider<'_> {
         let over = |n: u64, of: u64| {
             n > MANY || n > u64::from(brake.messages) && n * 100 > u64::from(brake.percent) * of
         };
-        for (side, folder, row, action) in std::mem::take(&mut self.removals) {
+        for (side, folder, row, action, after) in std::mem::take(&mut self.removals) {
             let here: u64 = counts.get(&(side, folder)).copied().unwrap_or(0);
             let all: u64 = counts.iter().filter(|((s, _), _)| *s == side).map(|(_, n)| n).sum();
             let size = self.standing.sizes.get(&folder).copied().unwrap_or(0);
@@ -446,9 +469,17 @@ impl Decider<'_> {
                     Side::There => HeldKind::LocalDeletions,
                 };
                 self.hold(kind, folder, row);
-            } else if let Some(action) = action {
-                self.act(&[Some(folder)], action);
+            } else {
+                self.act_after(folder, action, after);
             }
         }
+    }
+}
+
+/// The file that the action gives a row of its own.
+fn file_of(action: &Action) -> Option<FileId> {
+    match action {
+        Action::Upload(file) | Action::KeepFile(file) => Some(*file),
+        _ => None,
     }
 }

@@ -227,6 +227,8 @@ pub struct Held {
 pub struct Decision {
     /// What to do, in order.
     pub actions: Vec<Action>,
+    /// What the same pass does once that is done: it is planned and decided anew then.
+    pub later: Vec<Action>,
     /// What waits for a person.
     pub held: Vec<Held>,
     /// What waits for the server (or for `read_only` to go, or for what is here to be readable), by

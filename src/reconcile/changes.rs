@@ -118,10 +118,10 @@ fn synced(look: &Look<'_>, row: &Row, out: &mut Out) {
     let id = row.id;
     let arrival = pairs.by_row.get(&id).copied();
     let mut here = here(trees, refiled, row);
-    if refiled.edited_of.contains(&id) {
+    if let Some(file) = refiled.edited_of.get(&id) {
         // first what its file became
         if matches!((row.gone, here), (None, Here::Missing)) {
-            out.vanished.push(Change::Replaced(id));
+            out.vanished.push(Change::Replaced { row: id, file: *file });
         }
         return;
     }
@@ -148,6 +148,12 @@ fn synced(look: &Look<'_>, row: &Row, out: &mut Out) {
         (Some(_), Some(arrival), Here::Moved(file)) => {
             out.joins.push(Change::MovedBoth { row: id, arrival, file });
         }
+        // its move broke in the middle, and is completed when it has its UID
+        (Some(Gone::Epoch), Some(arrival), Here::Missing)
+            if is_in(trees, arrival, row.folder) && copy_of(trees, index, pairs, row).is_some() =>
+        {
+            out.joins.push(Change::Renumbered { row: id, arrival });
+        }
         (Some(_), Some(arrival), Here::Missing) => {
             out.arrivals.push(Change::DeletedThenMoved { row: id, arrival });
         }
@@ -170,6 +176,10 @@ fn synced(look: &Look<'_>, row: &Row, out: &mut Out) {
             }
         }
     }
+}
+
+fn is_in(trees: &Trees, row: RowId, folder: FolderId) -> bool {
+    trees.rows.get(&row).is_some_and(|r| r.folder == folder)
 }
 
 fn kept(trees: &Trees, pairs: &Pairs, refiled: &Refiled<'_>, row: &Row, out: &mut Out) {

@@ -132,8 +132,8 @@ pub struct Trees {
     pub sizes_lie: bool,
     /// What uploads that broke may have stored on the server.
     pub sent: Vec<Sent>,
-    /// Rows of folders that are not selected, as far as a file without a row has their bytes. They
-    /// wait; but what was saved from there is no riddle.
+    /// Rows of folders that are not selected, as far as a file without a row has their bytes, or the
+    /// name of their file. They wait; but what was saved from there is no riddle.
     pub excluded: Vec<Row>,
 }
 
@@ -280,7 +280,12 @@ pub enum Change {
     VanishedHere(RowId),
     /// Gone from here, and a file with other bytes and its name appeared elsewhere: somebody edited
     /// and moved it. Once that file has a row of its own, this is like any other deletion.
-    Replaced(RowId),
+    Replaced {
+        /// The row whose file went.
+        row: RowId,
+        /// What became of it.
+        file: FileId,
+    },
     /// Gone from both sides (a `kept` or `absent` row: from the one that had it).
     VanishedBoth(RowId),
     /// The sides' flags differ from what was agreed on.

@@ -158,11 +158,11 @@ pub(super) fn pair(trees: &Trees, index: &Index<'_>, wants: &mut BTreeSet<RowId>
         if after_files(&round) {
             by_server_id(trees, [round], &arrivals, &mut pairs);
         }
-        if round == Round::FilesElsewhere && trees.first_pass && trees.sizes_lie {
-            // no size can speak for another folder: the same folder first
-            without_size::in_folders(trees, &arrivals, &mut pairs, wants);
-        }
         by_fingerprint(trees, index, round, &arrivals, &mut pairs, wants);
+        if round == Round::Files && trees.first_pass {
+            // what stands in its folder is closer than an equal one in another
+            without_size::in_their_own_folders(trees, &arrivals, &mut pairs, wants);
+        }
     }
     if trees.first_pass {
         without_size::in_folders(trees, &arrivals, &mut pairs, wants);

@@ -19,9 +19,9 @@ pub(super) struct Refiled<'a> {
     /// Files that were edited where they stood, and moved then, so that only the name is left of
     /// what they were.
     pub edited: BTreeSet<FileId>,
-    /// The rows whose file that was. Their name says that the file does not come from a server, so
-    /// they wait until the file has a row of its own.
-    pub edited_of: BTreeSet<RowId>,
+    /// The rows whose file that was, with what it is now. Their name says that the file does not
+    /// come from a server, so they wait until the file has a row of its own.
+    pub edited_of: BTreeMap<RowId, FileId>,
     taken: BTreeSet<FileId>,
 }
 
@@ -153,6 +153,12 @@ fn edited(trees: &Trees, pairs: &Pairs, free: &[(FileId, &LocalFile)], out: &mut
             went.entry(&place.file.base).or_default().push(r);
         }
     }
+    let mut left: BTreeMap<&BaseName, Vec<&Row>> = BTreeMap::new();
+    for r in trees.excluded.iter().filter(|r| r.state == State::Synced && r.on_server()) {
+        if let Some(place) = &r.place {
+            left.entry(&place.file.base).or_default().push(r);
+        }
+    }
     for (id, f) in free {
         let base = &f.place.file.base;
         if !base.is_ours() || out.is_taken(*id) || out.outside.contains_key(id) {
@@ -164,7 +170,11 @@ fn edited(trees: &Trees, pairs: &Pairs, free: &[(FileId, &LocalFile)], out: &mut
         };
         for r in went.get(base).into_iter().flatten().filter(differs) {
             out.edited.insert(*id);
-            out.edited_of.insert(r.id);
+            out.edited_of.entry(r.id).or_insert(*id);
+        }
+        // rows of folders that are left alone wait anyhow
+        if left.get(base).into_iter().flatten().any(|r| differs(&r)) {
+            out.edited.insert(*id);
         }
     }
 }

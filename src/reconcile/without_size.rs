@@ -24,6 +24,29 @@ pub(super) fn in_folders(
     }
 }
 
+/// The same before other folders are looked at, but for files that have the size of what arrived
+/// in one of these: they were refiled.
+pub(super) fn in_their_own_folders(
+    trees: &Trees,
+    arrivals: &[&Row],
+    pairs: &mut Pairs,
+    wants: &BTreeSet<RowId>,
+) {
+    let left = arrivals.iter().filter(|a| !pairs.by_arrival.contains_key(&a.id));
+    let sizes: BTreeSet<(&Fingerprint, u64)> =
+        left.map(|a| (&a.identity.fingerprint, a.identity.wire_size)).collect();
+    let refiled = |f: FileId| {
+        let i = trees.files.get(&f).map(|f| &f.identity);
+        !trees.sizes_lie && i.is_some_and(|i| sizes.contains(&(&i.fingerprint, i.wire_size)))
+    };
+    for ((_, fingerprint), group) in alike(trees, arrivals, pairs, wants, Some) {
+        let once = group.once().filter(|(_, f)| fingerprint.is_complete() && !refiled(*f));
+        if let Some((a, f)) = once {
+            pairs.join(a.id, Known::File(f, false));
+        }
+    }
+}
+
 /// The same across folders: what a reader or another program wrote anew was refiled before the
 /// ledger went. Where it is not the only one, or the one that was sent of two copies, the bytes
 /// decide, but for what readers write.

@@ -109,8 +109,8 @@ async fn everything(server: &dyn Server, takes_odd: bool) {
         remove: flags(&["\\Seen"]),
     };
     s.store(&[change]).await.unwrap();
-    let made = s.create(&name("Neu/Grüße")).await.unwrap();
-    assert_eq!(s.create(&name("Neu/Grüße")).await.unwrap(), made, "twice is no error");
+    let made = s.create(&name("Neu/Grüße"), None).await.unwrap();
+    assert_eq!(s.create(&name("Neu/Grüße"), None).await.unwrap(), made, "twice is no error");
     let copied = s.copy(&some(0..2), &made).await.unwrap();
     let (moved, gone) = s.move_messages(&some(2..4), &made).await.unwrap();
     assert_eq!(s.exists(), selected.exists - if gone == Expunged::Done { 2 } else { 0 });

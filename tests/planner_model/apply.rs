@@ -145,14 +145,9 @@ impl Applier<'_> {
         standing(self.w, self.policy, self.trees).trash == Some(folder)
     }
 
-    /// A message that comes to `\Trash` takes the `keep` of its folder along, until it leaves it.
+    /// A message that comes to `\Trash` takes the `keep` of its folder along.
     fn refolder(&self, row: &mut Row, to: FolderId) {
-        if row.folder != to {
-            row.keeps = match self.is_trash(to) {
-                true => row.keeps || self.keeps(row.folder),
-                false => row.keeps && !self.is_trash(row.folder),
-            };
-        }
+        row.keeps |= row.folder != to && self.is_trash(to) && self.keeps(row.folder);
         row.folder = to;
     }
 

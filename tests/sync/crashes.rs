@@ -83,7 +83,7 @@ fn killed_while_changing_everything() {
         deliver(&world.mk.folder("INBOX"), &world.mint.letter(2000 + round));
         world.server.imap().append("Work", &world.mint.letter(3000 + round));
         let time = Duration::from_millis(30 + rng.below(250) as u64);
-        let said = world.mk.start(&["-vv", "sync"]).kill_after(time);
+        let said = world.mk.start(&["sync"]).kill_after(time);
         println!("killed after {time:?}: {}", said.text());
         assert!(!said.text().contains("paired again"), "a kill is no restored backup");
     }
@@ -312,4 +312,103 @@ fn a_removal_cut_short_takes_no_equal_file_with_it() {
         }
     }
     assert!(cut_short > 1, "it was never killed between the file and its row");
+}
+
+/// What a cut command made has no UID that could tell when it came, if all UIDs are new since. It is
+/// what stands there beyond what was known.
+#[test]
+fn other_uids_everywhere_after_a_command_that_was_cut() {
+    for mode in Mode::ALL {
+        let mut world = World::new(Dovecot::in_mode(mode));
+        world
+            .mk
+            .deletes("keep", "mirror")
+            .rule("folders = [\"INBOX\"]\nremote_delete = \"mirror\"");
+        // one like it was kept in the target, and one is on both sides
+        let twin = world.mint.letter(0);
+        world.server.imap().append_all("Work", &[twin.clone(), twin.clone()]);
+        world.mk.sync_ok();
+        let is_like = |m: &RemoteMessage| m.hash == letters::hash(&twin.body);
+        let like = world.remote("Work").into_iter().find(is_like).expect("there are two");
+        world.server.imap().expunge("Work", &[like.uid]);
+        world.mk.sync_ok();
+        assert_eq!((world.local("Work").len(), world.remote("Work").len()), (14, 13));
+        maildir::mutt_copy(&world.twin("INBOX", &like), &world.mk.folder("Work"));
+        cut_and_renumber(&mut world, "COPY");
+        finish_renumbered(&world);
+        let there = world.remote("Work");
+        assert_eq!(there.iter().filter(|m| is_like(m)).count(), 2, "{mode:?}");
+        assert_eq!((world.local("Work").len(), there.len()), (15, 14), "{mode:?}: one is kept");
+        assert_eq!(world.remote("INBOX").len(), 20);
+        let kept = world.mk.run(&["kept"]).text();
+        assert_eq!(kept.matches(&like.message_id).count(), 1, "{kept}");
+    }
+}
+
+/// Where there is no MOVE, the original may stand beside its copy.
+#[test]
+fn other_uids_everywhere_after_a_move_that_was_cut() {
+    for to in ["Work", "Trash"] {
+        let mut world = World::synced(Dovecot::in_mode(Mode::Plain));
+        world.mk.deletes("keep", "trash").policy("trash", "Trash");
+        let letter = world.remote("INBOX").swap_remove(0);
+        // one like it is there already
+        world.server.imap().copy("INBOX", &[letter.uid], to);
+        world.mk.sync_ok();
+        let before = world.remote(to).len();
+        let file = world.twin("INBOX", &letter);
+        match to {
+            "Trash" => fs::remove_file(file.path).unwrap(),
+            _ => drop(maildir::move_file(&file, &world.mk.folder(to))),
+        }
+        cut_and_renumber(&mut world, "COPY");
+        finish_renumbered(&world);
+        assert_eq!(world.remote("INBOX").len(), 19, "{to}: it was moved");
+        assert_eq!(world.remote(to).len(), before + 1, "{to}: once");
+        world.assert_same();
+    }
+}
+
+/// A server may store an upload in its own way.
+#[test]
+fn other_uids_everywhere_after_an_upload_that_was_altered() {
+    let mut world = synced();
+    let letter = world.mint.letter(1000);
+    // UIDs are lower afterwards
+    world.server.imap().append_all("Work", &world.mint.letters(1001..1010));
+    let there = world.remote("Work");
+    let new: Vec<u32> = there.iter().skip(12).map(|m| m.uid).collect();
+    world.server.imap().expunge("Work", &new);
+    deliver(&world.mk.folder("Work"), &letter);
+    cut_and_renumber(&mut world, "APPEND");
+    let uid = world.server.imap().find("Work", &letters::message_id(&letter.body))[0];
+    world.server.imap().expunge("Work", &[uid]);
+    let altered = [&b"X-Seen-By: the server\r\n"[..], &letter.body].concat();
+    world.server.imap().append("Work", &Letter::new(altered, &[], letter.date));
+    world.proxy.set(Faults::default());
+    let said = world.mk.sync().expect(3);
+    assert_eq!(world.remote("Work").len(), 13, "{}", said.text());
+    world.mk.sync().expect(3);
+    assert_eq!(world.remote("Work").len(), 13, "{}", said.text());
+    assert_eq!(world.local("Work").len(), 14);
+}
+
+/// A pass that is cut off when the server has carried the command out; then all UIDs are new.
+fn cut_and_renumber(world: &mut World<Dovecot>, on: &str) {
+    world.proxy.set(Faults { cut_on: Some(on.into()), cut_answer: true, ..Faults::default() });
+    world.mk.sync().expect(1);
+    for folder in world.server.imap().list() {
+        if world.server.imap().count(&folder) > 0 {
+            world.server.reset_uidvalidity(&folder);
+        }
+    }
+}
+
+#[track_caller]
+fn finish_renumbered(world: &World<Dovecot>) {
+    world.proxy.set(Faults::default());
+    world.mk.sync_ok();
+    world.proxy.reset();
+    world.mk.sync_ok();
+    assert_eq!(world.changes(), Vec::<String>::new(), "all is done");
 }

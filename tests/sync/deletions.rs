@@ -17,7 +17,7 @@ fn world_with(remote: &str, local: &str) -> World<Dovecot> {
 }
 
 /// Removes so many files of a folder.
-fn remove_here(world: &World<Dovecot>, folder: &str, n: usize) -> Vec<LocalMessage> {
+fn remove_here<S: Server>(world: &World<S>, folder: &str, n: usize) -> Vec<LocalMessage> {
     let gone: Vec<_> = world.local(folder).into_iter().take(n).collect();
     assert_eq!(gone.len(), n);
     for m in &gone {
@@ -104,6 +104,67 @@ fn here_under_trash_where_there_is_none() {
     world.mk.sync_ok();
     assert_eq!(world.remote("INBOX").len(), 19);
     assert_eq!(world.remote("Papierkorb").len(), 1);
+}
+
+/// What was in it is kept here. With the first message that goes there it is made again, with its
+/// use: what is removed here afterwards has a trash to go to.
+#[test]
+fn a_trash_that_went_is_made_again_as_one() {
+    let mut world = World::new(Cyrus::start());
+    world.mk.deletes("keep", "trash");
+    world.mk.sync_ok();
+    remove_here(&world, "INBOX", 1);
+    world.mk.sync_ok();
+    assert_eq!(world.remote("Trash").len(), 1);
+    world.mk.sync_ok();
+    // Cyrus protects what has a use
+    world.server.imap().raw("SETMETADATA Trash (/private/specialuse NIL)");
+    world.server.imap().delete("Trash");
+    world.mk.sync_ok();
+    assert_eq!(world.local("Trash").len(), 1);
+    maildir::move_file(&world.local("INBOX")[0], &world.mk.folder("Trash"));
+    world.mk.sync_ok();
+    remove_here(&world, "INBOX", 1);
+    world.mk.sync_ok();
+    assert_eq!((world.remote("INBOX").len(), world.remote("Trash").len()), (17, 2));
+    world.mk.sync_ok();
+    assert_eq!(world.local("Trash").len(), 3);
+}
+
+/// A server that gives no folder the use that is asked for makes it all the same.
+#[test]
+fn a_trash_that_went_is_made_again_where_no_use_is_given() {
+    // it says so, and cannot
+    let capability = Some("IMAP4rev1 UIDPLUS MOVE SPECIAL-USE CREATE-SPECIAL-USE".to_owned());
+    let extra = "namespace inbox {\n mailbox Trash {\n special_use = \\Trash\n }\n}\n".to_owned();
+    let options = Options { special_use: false, capability, extra, ..Options::default() };
+    let mut world = World::new(Dovecot::with(options));
+    world.server.imap().create("Trash");
+    world.mk.deletes("keep", "trash");
+    world.mk.sync_ok();
+    world.server.imap().delete("Trash");
+    world.mk.sync_ok();
+    maildir::move_file(&world.local("INBOX")[0], &world.mk.folder("Trash"));
+    world.mk.sync_ok();
+    let made = world.changes().into_iter().filter(|c| c.starts_with("CREATE")).collect::<Vec<_>>();
+    assert_eq!(made.first().map(String::as_str), Some("CREATE \"Trash\" (USE (\\Trash))"));
+    assert_eq!((world.remote("INBOX").len(), world.remote("Trash").len()), (19, 1), "{made:?}");
+}
+
+/// Where nothing is moved to it, it is no folder yet.
+#[test]
+fn a_trash_that_was_named_is_no_folder_before_something_goes_there() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let mut world = World::new(server);
+    world.mk.deletes("keep", "trash").policy("trash", "Papierkorb");
+    world.mk.rule("folders = [\"Work\"]\nlocal_delete = \"mirror\"");
+    world.mk.sync_ok();
+    remove_here(&world, "Work", 1);
+    maildir::move_file(&world.local("INBOX")[0], &world.mk.folder("Work"));
+    world.mk.sync_ok();
+    assert_eq!((world.remote("INBOX").len(), world.remote("Work").len()), (19, 12));
+    let status = world.mk.status().to_string();
+    assert!(!status.contains("Papierkorb"), "{status}");
 }
 
 #[test]
@@ -518,4 +579,28 @@ fn what_is_put_back_unites_its_flags_with_the_server_s() {
         let flags: Vec<&str> = again.flags.iter().map(String::as_str).collect();
         assert_eq!(flags, ["\\Answered", "\\Flagged", "\\Seen"]);
     }
+}
+
+/// What was kept, and came to the Trash on the server while its file was put elsewhere, stays kept
+/// there, too.
+#[test]
+fn kept_mail_that_passes_through_the_trash_keeps_its_keep() {
+    let mut world = World::new(Dovecot::start());
+    world.mk.deletes("keep", "trash");
+    world.mk.rule("folders = [\"Work\"]\nremote_delete = \"mirror\"");
+    world.mk.sync_ok();
+    let letter = world.mint.letter(0);
+    let is_it = |m: &RemoteMessage| m.hash == letters::hash(&letter.body);
+    let m = world.remote("INBOX").into_iter().find(is_it).expect("it is there");
+    world.server.imap().expunge("INBOX", &[m.uid]);
+    world.mk.sync_ok();
+    world.server.imap().append("Trash", &letter);
+    maildir::move_file(&world.twin("INBOX", &m), &world.mk.folder("Work"));
+    world.mk.sync_ok();
+    world.mk.sync_ok();
+    assert_eq!((world.remote("Trash").len(), world.remote("Work").len()), (0, 13));
+    let there = world.remote("Work").into_iter().find(is_it).expect("it is there");
+    world.server.imap().expunge("Work", &[there.uid]);
+    world.mk.sync_ok();
+    world.twin("Work", &m);
 }

@@ -234,6 +234,8 @@ fn edited_and_moved_here() {
         let mut edited = std::fs::read(&to).unwrap();
         edited.extend_from_slice(b"a note of my own\n");
         std::fs::write(&to, &edited).unwrap();
+        let plan = world.mk.run(&["sync", "--dry-run"]).expect(0).stdout;
+        assert!(plan.contains("upload") && plan.contains("expunge"), "both effects: {plan}");
         world.mk.sync_ok();
         world.assert_same();
         assert_eq!(world.remote("INBOX").len(), FOLDERS[0].1 - 1);
@@ -243,6 +245,26 @@ fn edited_and_moved_here() {
         assert_eq!(std::fs::read(&to).unwrap(), edited);
         assert!(world.mk.run(&["kept"]).stdout.trim().is_empty());
     }
+}
+
+/// The original waits, and what is the user's own now does not.
+#[test]
+fn edited_and_moved_here_out_of_a_folder_that_is_left_alone() {
+    let mut world = synced();
+    world.mk.set_raw("exclude", r#"["Lists/*"]"#);
+    world.mk.sync_ok();
+    let to = move_file(&world.local("Lists/rust")[0], &world.mk.folder("Work"));
+    let mut edited = std::fs::read(&to).unwrap();
+    edited.extend_from_slice(b"a note of my own\n");
+    std::fs::write(&to, &edited).unwrap();
+    world.mk.sync_ok();
+    assert_eq!((world.remote("Lists/rust").len(), world.remote("Work").len()), (8, 13));
+    assert!(world.mk.run(&["kept"]).stdout.trim().is_empty());
+    // selected again, it is an ordinary deletion
+    world.mk.unset("exclude");
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!((world.remote("Lists/rust").len(), world.remote("Work").len()), (7, 13));
 }
 
 #[test]

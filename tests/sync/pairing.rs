@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::dovecot::Mode;
 use crate::common::process::{as_ordinary_user, find_program};
@@ -61,6 +62,37 @@ fn flags_unite_after_the_loss_of_the_ledger() {
     world.assert_same();
     let now = world.twin("INBOX", &m).flags;
     assert!(now.contains("\\Answered") && now.contains("\\Flagged"), "{now:?}");
+}
+
+/// What readdir missed while a directory changed is not fetched a second time.
+#[test]
+fn a_maildir_that_keeps_changing_in_the_first_pass() {
+    let world = synced();
+    world.mk.lose_ledger();
+    world.server.imap().append_all("INBOX", &world.mint.letters(900..902));
+    world.server.imap().append_all("Work", &world.mint.letters(902..904));
+    let dir = world.mk.folder("INBOX/cur");
+    std::fs::write(dir.join(".0"), "").unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let renames = s.spawn(|| {
+            let mut n = 0;
+            while !stop.load(Ordering::Relaxed) {
+                // no message, but nothing tells that no message was renamed
+                let name = |n: u32| dir.join(format!(".{n}"));
+                std::fs::rename(name(n), name(n + 1)).unwrap();
+                n += 1;
+            }
+            std::fs::remove_file(dir.join(format!(".{n}"))).unwrap();
+        });
+        let said = world.mk.sync().text();
+        stop.store(true, Ordering::Relaxed);
+        renames.join().unwrap();
+        assert_eq!((world.local("INBOX").len(), world.local("Work").len()), (20, 14), "{said}");
+    });
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.local("INBOX").len(), 22);
 }
 
 #[test]

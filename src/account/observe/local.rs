@@ -82,6 +82,7 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
     }
     let mut lost: BTreeMap<FolderId, BTreeSet<RowId>> = BTreeMap::new();
     let mut extra: BTreeMap<FolderId, Vec<Place>> = BTreeMap::new();
+    let mut shaky = false;
     for id in &ids {
         if !p.folder(*id)?.selected {
             continue;
@@ -89,6 +90,8 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
         p.progress.alive();
         match folder(p, *id, open.contains(id)) {
             Ok(found) => {
+                // where there is no row, no row misses what was overlooked: it arrives once more
+                shaky |= p.first_pass && found.shaky;
                 if !found.missing.is_empty() {
                     lost.insert(*id, found.missing);
                 }
@@ -104,8 +107,8 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
             }
         }
     }
-    if !lost.is_empty() {
-        confirm(p, &mut lost, &mut extra).await?;
+    if shaky || !lost.is_empty() {
+        confirm(p, shaky, &mut lost, &mut extra).await?;
     }
     p.missing = lost.into_values().flatten().collect();
     files::identify(p, extra).await
@@ -116,6 +119,8 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
 struct Found {
     missing: BTreeSet<RowId>,
     extra: Vec<Place>,
+    /// The directory changed meanwhile: there may be more.
+    shaky: bool,
 }
 
 fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
@@ -155,10 +160,12 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
         return Ok(Found::default());
     }
     sync_keywords(p, id)?;
-    match differs {
+    let shaky = !scan.stable;
+    let found = match differs {
         Some(differs) => take(p, id, differs),
         None => compare(p, id, scan),
-    }
+    };
+    Ok(Found { shaky, ..found? })
 }
 
 /// Whether the directory's time stamps prove that nothing changed since the last scan.
@@ -328,7 +335,7 @@ fn compare(p: &mut Pass<'_>, id: FolderId, scan: Scan) -> Result<Found> {
 fn take(p: &mut Pass<'_>, id: FolderId, differs: Differs) -> Result<Found> {
     let Differs { missing, renamed, extra } = differs;
     take_renamed(p, id, renamed)?;
-    Ok(Found { missing, extra })
+    Ok(Found { missing, extra, shaky: false })
 }
 
 /// Notes what readers made of the names: new letters, or another subdirectory.
@@ -374,8 +381,10 @@ pub(super) fn read_flags(
 
 /// The second scan: of everything, begun after the first, with no directory changing around it.
 /// Rows that it finds are not missing; while directories keep changing, nothing is believed.
+/// `shaky`: the first one may have overlooked files without a row, which matter as much.
 async fn confirm(
     p: &mut Pass<'_>,
+    shaky: bool,
     lost: &mut BTreeMap<FolderId, BTreeSet<RowId>>,
     extra: &mut BTreeMap<FolderId, Vec<Place>>,
 ) -> Result<()> {
@@ -385,11 +394,14 @@ async fn confirm(
         .filter(|(_, f)| f.selected && f.disk == Presence::There)
         .map(|(id, _)| *id)
         .collect();
+    let mut changing = BTreeSet::new();
     for _ in 0..TRIES {
         tokio::time::sleep(TICK).await;
+        changing.clear();
         let mut steady = true;
         let mut read = Vec::new();
         for id in &ids {
+            changing.insert(*id);
             let f = p.folder(*id)?;
             let before = maildir::signature(&f.dir)?;
             let scan = match maildir::scan(&f.dir) {
@@ -404,8 +416,12 @@ async fn confirm(
                     continue;
                 }
             };
-            steady &= before == Some(scan.signature) && scan.stable;
-            read.push((*id, scan.signature));
+            if before == Some(scan.signature) && scan.stable {
+                changing.remove(id);
+                read.push((*id, scan.signature));
+            } else {
+                steady = false;
+            }
             let f = p.folder_mut(*id)?;
             let changed = f.names != Some(scan.digest);
             f.names = Some(scan.digest);
@@ -427,7 +443,10 @@ async fn confirm(
         // each may have stood still while it was read, and a file may have gone from one that was
         // still to be read to one that had been
         for (id, signature) in read {
-            steady &= maildir::signature(&p.folder(id)?.dir)? == Some(signature);
+            if maildir::signature(&p.folder(id)?.dir)? != Some(signature) {
+                changing.insert(id);
+                steady = false;
+            }
         }
         let still: BTreeSet<_> = p.maildir.listing()?.folders.into_iter().collect();
         steady &= p
@@ -435,7 +454,7 @@ async fn confirm(
             .values()
             .filter(|f| f.selected)
             .all(|f| still.contains(&f.rec.name) == (f.disk == Presence::There));
-        if steady || lost.is_empty() {
+        if steady || lost.is_empty() && !shaky {
             return Ok(());
         }
     }
@@ -443,10 +462,13 @@ async fn confirm(
         "{}: the maildir keeps changing; what is missing is looked at again later",
         p.account.name
     );
-    for id in lost.keys() {
+    for id in lost.keys().chain(&changing) {
         if let Some(f) = p.folders.get_mut(id) {
             f.unsettled = true;
         }
+    }
+    if shaky {
+        p.unread.extend(changing.into_iter().map(|folder| Unread { folder, file: None }));
     }
     lost.clear();
     p.local_complete = false;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::super::pass::Pass;
 use crate::error::Result;
 use crate::ledger::IntentKind;
-use crate::model::{Row, RowId, State};
+use crate::model::{BaseName, Row, RowId, State};
 use crate::reconcile::{Folder, Presence, Sent, Trees};
 
 /// Collects what differs.
@@ -23,6 +23,11 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
             if let Some(h) = &f.identity.reader {
                 take(l.by_reader(h)?);
             }
+        }
+        // a file that was saved out of a folder that is left alone, and edited, has its name
+        for id in p.folders.iter().filter(|(_, f)| !f.selected).map(|(id, _)| *id) {
+            let bases: Vec<_> = ours(p).cloned().collect();
+            take(l.rows_at(id, &bases)?);
         }
         let first: Vec<Row> = rows.values().cloned().collect();
         let mut take = |found: Vec<Row>| {
@@ -92,6 +97,11 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
         sent: sent(p)?,
         excluded,
     })
+}
+
+/// The base names of files without a row that we made.
+fn ours<'p>(p: &'p Pass<'_>) -> impl Iterator<Item = &'p BaseName> {
+    p.files.values().map(|f| &f.place.file.base).filter(|b| b.is_ours())
 }
 
 /// What broken commands may have stored: an upload, or what is left of a move of a message that has

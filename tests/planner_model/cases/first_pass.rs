@@ -183,6 +183,51 @@ fn kept_mail_stays_where_it_is_beside_an_equal_message_elsewhere() {
     assert!(s.row(kept).keeps);
 }
 
+/// Another program wrote into the file of what is on the server, so that only the kept one has its
+/// size.
+#[test]
+fn kept_mail_stays_where_it_is_beside_a_changed_message_elsewhere() {
+    for (in_ledger, sizes_lie) in [(true, false), (false, false), (true, true)] {
+        for file in ["a'", "c"] {
+            let mut s = scene();
+            s.w.sizes_lie = sizes_lie;
+            s.bytes("a", "<x>", "d", 1000);
+            s.bytes("c", "<x>", "d", 1400);
+            let kept = s.had(Kept, "Archive", "a");
+            s.arrive("INBOX", "a");
+            s.put("INBOX", file);
+            match in_ledger {
+                true => s.w.ledger.first_pass = true,
+                false => {
+                    s.remove("Archive", "a");
+                    s.put_ours("Archive", "a");
+                    lost(&mut s);
+                }
+            }
+            let p = s.ends("INBOX a", &format!("Archive a, INBOX {file}"));
+            assert!(p.held.is_empty());
+            assert_eq!(s.w.downloads.len(), 0);
+            if in_ledger {
+                assert_eq!(s.row(kept).state, Kept);
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_that_were_refiled_each_goes_to_what_has_its_size() {
+    let mut s = scene();
+    s.bytes("a", "<x>", "d", 1000);
+    s.bytes("b", "<x>", "d", 2000);
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "Junk", "b");
+    s.move_here("INBOX", "a", "Archive");
+    s.move_here("Junk", "b", "INBOX");
+    lost(&mut s);
+    s.ends("INBOX a, Junk b", "INBOX a, Junk b");
+    assert!(s.w.downloads.is_empty());
+}
+
 #[test]
 fn what_others_wrote_is_held_until_somebody_says() {
     for (verdict, there) in

@@ -313,6 +313,21 @@ fn what_is_saved_out_of_an_excluded_folder_is_new_mail() {
 }
 
 #[test]
+fn what_is_saved_out_of_an_excluded_folder_and_edited_is_new_mail() {
+    for state in [Synced, Kept] {
+        let mut s = scene();
+        s.had(state, "INBOX", "a");
+        super::rows::edited_and_moved(&mut s);
+        s.policy.exclude = vec![FolderPattern::parse("INBOX").unwrap()];
+        let there = if state == Synced { "Archive b, INBOX a" } else { "" };
+        s.ends(there, "Archive b");
+        s.policy.exclude.clear();
+        let there = if state == Synced { "Archive b, Trash a" } else { "" };
+        s.ends(there, if state == Synced { there } else { "Archive b" });
+    }
+}
+
+#[test]
 fn kept_mail_saved_out_of_an_excluded_folder_stays_kept() {
     for ours in [false, true] {
         let mut s = scene();

@@ -1,5 +1,9 @@
 //! The decision table, row by row.
 
+use mailkeep::policy::decide::decide;
+use mailkeep::reconcile::plan;
+
+use super::super::observe::{observe, standing};
 use super::*;
 
 #[test]
@@ -110,7 +114,7 @@ fn moved_here_by_a_reader_that_writes_headers_is_moved_there() {
 }
 
 /// `b` stands in Archive under the name that `a` had in INBOX.
-fn edited_and_moved(s: &mut Scene) {
+pub fn edited_and_moved(s: &mut Scene) {
     let cid = s.cid("a");
     let at = s.w.disk[&folder("INBOX")].iter().find(|(_, f)| f.cid == cid);
     let base = at.expect("no such file").0.clone();
@@ -144,6 +148,13 @@ fn what_was_edited_and_moved_is_sent_before_the_original_goes() {
     s.policy.read_only = true;
     s.ends("INBOX a", "Archive b");
     s.policy.read_only = false;
+    // a dry run shows both
+    let mut w = s.w.clone();
+    let trees = observe(&mut w, &s.policy, (true, true));
+    let standing = standing(&w, &s.policy, &trees);
+    let d = decide(&plan(&trees), &trees, &s.policy, &standing);
+    assert!(matches!(d.actions.as_slice(), [Action::Upload(_)]), "{:?}", d.actions);
+    assert!(matches!(d.later.as_slice(), [Action::ExpungeThere { .. }]), "{:?}", d.later);
     let actions = s.pass().actions;
     assert!(matches!(actions.as_slice(), [Action::Upload(_)]), "{actions:?}");
     s.ends("Archive b", "Archive b");

@@ -55,3 +55,21 @@ fn no_trash_holds() {
     s.policy.trash = Some(folder("Trash"));
     s.ends("Trash a", "Trash a");
 }
+
+#[test]
+fn kept_mail_that_passes_through_the_trash_keeps_its_keep() {
+    for killed_at in 0..6 {
+        let mut s = scene();
+        s.rule("Archive", Some(RemoteDelete::Mirror), None);
+        s.had(Kept, "INBOX", "a");
+        s.arrive("Trash", "a");
+        s.move_here("INBOX", "a", "Archive");
+        s.w.kill_at = Some(killed_at).filter(|n| *n > 0);
+        let _killed = pass(&mut s.w, &s.policy, REAL, (true, true));
+        s.w.kill_at = None;
+        s.ends("Archive a", "Archive a");
+        s.expunge("Archive", "a");
+        s.ends("", "Archive a");
+        assert_eq!(s.states(), [Kept]);
+    }
+}
