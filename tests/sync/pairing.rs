@@ -237,6 +237,36 @@ fn old_mail_in_a_first_pass_waits_for_a_decision() {
     }
 }
 
+/// A folder that cannot be opened there, and one that cannot be made there, stay as they are for
+/// ever. What comes later is new all the same, and goes up.
+#[test]
+fn folders_that_are_refused_for_good_do_not_make_new_mail_old() {
+    let extra = "mail_plugins = zlib acl\nprotocol imap {\n mail_plugins = zlib acl\n}\n\
+                 plugin {\n acl = vfile\n}\n";
+    let server = Dovecot::with(Options { extra: extra.into(), ..Options::default() });
+    let world = World::new(server);
+    let shut = world.server.folder_dir("Work").join("dovecot-acl");
+    fs::write(&shut, "owner l\n").unwrap();
+    let (inbox, odd) = (world.mk.folder("INBOX"), world.mk.folder("a.b"));
+    maildir::make_folder(&inbox);
+    maildir::make_folder(&odd);
+    maildir::deliver(&inbox, &world.mint.letter(600));
+    maildir::deliver(&odd, &world.mint.letter(601));
+    let first = world.mk.sync().expect(1).text();
+    assert!(first.contains("folder Work") && first.contains("folder a.b"), "{first}");
+    let there = world.remote("INBOX").len();
+    assert_eq!(there, 20);
+    maildir::deliver(&inbox, &world.mint.letter(602));
+    world.mk.sync().expect(1);
+    assert_eq!(world.remote("INBOX").len(), there + 1, "the new one, and not the old one");
+    // and what was there waits for a decision still
+    let status = world.mk.status();
+    assert_eq!(status["accounts"][0]["holds"][0]["messages"], 2, "{status}");
+    fs::remove_file(&shut).unwrap();
+    world.mk.sync().expect(1);
+    assert_eq!(world.local("Work").len(), 12);
+}
+
 #[test]
 fn held_mail_that_is_refiled_stays_held() {
     for word in [None, Some("approve"), Some("reject")] {
