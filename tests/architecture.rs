@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "src/imap/quirks.rs",
     "src/imap/bounds.rs",
     "src/imap/push/said.rs",
+    "src/maildir/foreign.rs",
     "src/maildir/layout.rs",
     "src/maildir/names.rs",
     "src/maildir/watch/pending.rs",

@@ -488,6 +488,13 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Says something to a person, once.
+    pub fn tell(&mut self, what: String) {
+        if !self.report.notes.contains(&what) {
+            self.report.notes.push(what);
+        }
+    }
+
     /// A number for a file without a row.
     pub fn number_file(&mut self) -> FileId {
         self.next_file += 1;

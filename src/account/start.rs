@@ -239,13 +239,14 @@ async fn finish(mut p: Pass<'_>, done: Result<()>, kept: &mut Kept) -> Result<Pa
         p.report.notes.push(format!("folder {name}: {n} changes wait: {why}"));
     }
     p.report.unfinished = p.look_again || !p.remote_complete || !p.local_complete;
-    let failed = p.report.errors.iter().any(|e| e.scope >= Scope::Folder);
-    let whole = p.remote_complete && p.local_complete && p.options.folders.is_empty() && !failed;
-    if p.first_pass && whole && !p.options.dry_run {
-        let noted = p.ledger.with(|l| {
-            let mut meta = l.meta()?;
-            meta.created = Some(unix_now());
-            l.write(|tx| tx.set_meta(&meta))
+    if p.first_pass && !p.options.dry_run {
+        let noted = saw_what_was_here(&p).and_then(|whole| match whole {
+            true => p.ledger.with(|l| {
+                let mut meta = l.meta()?;
+                meta.created = Some(unix_now());
+                l.write(|tx| tx.set_meta(&meta))
+            }),
+            false => Ok(()),
         });
         if let Err(e) = noted {
             return Err(p.report.failed(e));
@@ -254,6 +255,42 @@ async fn finish(mut p: Pass<'_>, done: Result<()>, kept: &mut Kept) -> Result<Pa
     let Pass { session, report, folders, .. } = p;
     kept.keep(session, folders.values()).await;
     Ok(report)
+}
+
+/// Whether everything that stood here before the ledger was held against the server: then what comes
+/// later is new. What could not be done about it waits, and is no reason to go on asking; nor is a
+/// folder of the server that cannot be opened, unless something stands here for it.
+fn saw_what_was_here(p: &Pass<'_>) -> Result<bool> {
+    if !p.local_complete || !p.options.folders.is_empty() {
+        return Ok(false);
+    }
+    if p.remote_complete {
+        return Ok(true);
+    }
+    let unread: Vec<_> =
+        p.folders.iter().filter_map(|(id, f)| Some((*id, f.failed.as_ref()?))).collect();
+    // a LIST that could not be read may have hidden any folder
+    let obscure = |e: &Error| {
+        e.kind == Kind::Protocol
+            && e.scope >= Scope::Folder
+            && !unread.iter().any(|(_, of)| *of == e)
+    };
+    if p.report.errors.iter().any(obscure) {
+        return Ok(false);
+    }
+    for (id, _) in unread {
+        let mut stands = p.files.values().any(|f| f.folder == id);
+        p.ledger.with(|l| {
+            l.for_each_local(id, |_, _| {
+                stands = true;
+                Ok(())
+            })
+        })?;
+        if stands {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether Maildir and ledger belong together, and what is done if they do not.

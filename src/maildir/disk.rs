@@ -124,6 +124,16 @@ pub fn rename_noreplace(from: &Path, to: &Path) -> Sys<()> {
     }
 }
 
+/// Renames a directory without overwriting.
+pub fn rename_dir(from: &Path, to: &Path) -> Sys<()> {
+    let rename = || match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // elsewhere rename(2) replaces a directory that is empty, and no other
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rustix::fs::rename(from, to),
+        other => other,
+    };
+    step(|| line("rename", &[from, to]), || retry(rename))
+}
+
 fn link_then_unlink(from: &Path, to: &Path) -> Sys<()> {
     match link(from, to) {
         Err(Errno::PERM | Errno::NOSYS | Errno::MLINK) => return Err(Errno::OPNOTSUPP),

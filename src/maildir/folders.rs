@@ -1,6 +1,7 @@
 //! Which folders are below a maildir root: a complete listing, or an error. A folder that was not
 //! seen would read as one whose messages were all deleted.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -20,16 +21,16 @@ use crate::{Error, Kind, Result, Scope};
 pub struct Listing {
     /// All folders, sorted.
     pub folders: Vec<FolderName>,
-    /// Directories that are no folder's by their name though they look like one: what each is, and
-    /// what can be done about it.
-    pub left_alone: Vec<String>,
+    /// Directories that are no folder's by their name though they look like one, relative to the
+    /// root: what each is, and what can be done about it.
+    pub left_alone: BTreeMap<PathBuf, String>,
 }
 
 impl Maildir {
     /// All folders, sorted, as in [`Maildir::listing`]. What is left alone is logged.
     pub fn folders(&self) -> Result<Vec<FolderName>> {
         let listing = self.listing()?;
-        for what in listing.left_alone {
+        for what in listing.left_alone.values() {
             tracing::warn!("{what}");
         }
         Ok(listing.folders)
@@ -47,7 +48,6 @@ impl Maildir {
             Layout::PlusPlus => self.list_plus_plus(&root, dev, &mut found)?,
         }
         found.folders.sort_unstable();
-        found.left_alone.sort_unstable();
         Ok(found)
     }
 
@@ -63,13 +63,13 @@ impl Maildir {
                         self.complete(&fd, &relative, dev, &inside)?;
                         found.folders.push(name);
                     }
-                    None => found.left_alone.push(self.left_alone(&relative)),
+                    None => self.leave_alone(&relative, found),
                 }
             }
             if holds {
                 todo.extend(inside.below);
             } else if !inside.is_folder() && !inside.below.is_empty() {
-                found.left_alone.push(self.left_alone(&relative));
+                self.leave_alone(&relative, found);
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Maildir {
                     self.complete(&fd, &relative, dev, &inside)?;
                     found.folders.push(name);
                 }
-                None => found.left_alone.push(self.left_alone(&relative)),
+                None => self.leave_alone(&relative, found),
             }
         }
         Ok(())
@@ -158,17 +158,18 @@ impl Maildir {
         Ok(())
     }
 
-    fn left_alone(&self, relative: &Path) -> String {
+    fn leave_alone(&self, relative: &Path, found: &mut Listing) {
         let path = self.at(relative);
         let next = match self.layout().literally(relative) {
             Some(other) => format!("rename it to {}", self.at(&other).display()),
             None => "rename it".to_owned(),
         };
-        format!(
+        let what = format!(
             "{} is left alone, since its name is no folder's ({next}, or move its messages into \
              another folder)",
             path.display()
-        )
+        );
+        found.left_alone.insert(relative.to_owned(), what);
     }
 
     fn elsewhere(&self, relative: &Path) -> Error {
@@ -241,7 +242,7 @@ mod tests {
         let left = m.listing().unwrap().left_alone;
         let is = |dir: &str, next: &str| {
             let dir = t.path().join(dir).display().to_string();
-            left.iter().any(|l| l.starts_with(&dir) && l.contains(next))
+            left.values().any(|l| l.starts_with(&dir) && l.contains(next))
         };
         let to = |dir: &str| format!("(rename it to {},", t.path().join(dir).display());
         assert!(is("50% off", &to("50%25 off")) && is("inbox", &to("INBOX")), "{left:?}");
@@ -265,7 +266,7 @@ mod tests {
         assert_eq!(texts(&m), ["Inbox/other", "b/c"]);
         let left = m.listing().unwrap().left_alone;
         let to = format!("rename it to {},", t.path().join(".INBOX.sub").display());
-        assert!(left.iter().any(|l| l.contains(&to)), "{left:?}");
+        assert!(left.values().any(|l| l.contains(&to)), "{left:?}");
         let (_t, m) = maildir(Layout::Nested);
         m.create_folder(&name("Inbox/other")).unwrap();
         assert_eq!(texts(&m), ["Inbox/other"]);

@@ -6,6 +6,7 @@ mod disk;
 pub mod durable;
 pub mod file;
 mod folders;
+mod foreign;
 pub mod keywords;
 pub mod layout;
 pub mod marker;

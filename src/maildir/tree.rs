@@ -137,6 +137,55 @@ impl Maildir {
         Ok(())
     }
 
+    /// Whether a folder could be taken over from this directory, which is relative to the root: it
+    /// is a folder's, no symlink leads there, and the folder's own directory is not there yet.
+    pub fn is_foreign(&self, relative: &Path, name: &FolderName) -> Result<bool> {
+        let root = self.open_root()?;
+        let there = |dir: &Path| {
+            let mut fd = rustix::io::fcntl_dupfd_cloexec(&root, 0)?;
+            for part in dir {
+                fd = disk::open_dir_at(&fd, Path::new(part))?;
+            }
+            Ok(fd)
+        };
+        let is = |found: Result<OwnedFd, Errno>, dir: &Path| match found {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+            Err(e) => Err(self.failed(dir, e)),
+        };
+        let cur = relative.join("cur");
+        let ours = self.layout.relative_dir(name);
+        Ok(is(there(&cur), &cur)? && !is(there(&ours), &ours)?)
+    }
+
+    /// Gives a folder the directory that another program made for it, durable. `false` if there is
+    /// one already. What is empty above the old place is removed.
+    pub fn take_over(&self, relative: &Path, name: &FolderName) -> Result<bool> {
+        self.check(name)?;
+        let ours = self.layout.relative_dir(name);
+        let mut fd = self.open_root()?;
+        let mut at = PathBuf::new();
+        for part in ours.parent().unwrap_or(Path::new("")) {
+            at.push(part);
+            fd = disk::ensure_dir(&fd, Path::new(part)).map_err(|e| self.in_the_way(&at, e))?;
+        }
+        match disk::rename_dir(&self.at(relative), &self.at(&ours)) {
+            Ok(()) => {}
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOENT) => return Ok(false),
+            Err(e) => return Err(disk::fail(Scope::Folder, "rename", &self.at(relative), e)),
+        }
+        disk::sync_dir(&fd).map_err(|e| self.failed(&at, e))?;
+        for above in relative.ancestors().skip(1) {
+            let parent = self.at(above);
+            let synced = open_followed(&parent).and_then(disk::sync_dir);
+            synced.map_err(|e| disk::fail(Scope::Folder, "fsync", &parent, e))?;
+            if above.as_os_str().is_empty() || disk::remove_dir(&parent).is_err() {
+                break; // folders below it, or files of other programs
+            }
+        }
+        Ok(true)
+    }
+
     /// Removes a folder without messages, durable: its subdirectories, our own files, and then its
     /// directory, and those above it, as far as nothing else is in them. With a message in `cur` or
     /// `new` it is `Kind::Raced` and stays; with anything else in these, or another program's file

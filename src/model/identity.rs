@@ -100,7 +100,7 @@ pub struct Identity {
     /// Of the whole message.
     pub content: Option<ContentHash>,
     /// Of the message without the header fields that readers change when they save it
-    /// (`Status`, `X-Status`, `Content-Length`, `Lines`).
+    /// (`Status`, `X-Status`, `Content-Length`, `Lines`), and without mbsync's `X-TUID`.
     pub reader: Option<ContentHash>,
     /// Message-ID and Date.
     pub fingerprint: Fingerprint,
@@ -279,7 +279,8 @@ impl Digester {
         for f in fields(&self.header) {
             len += f.len();
             let name = f.split(|b| *b == b':').next().unwrap_or_default().trim_ascii_end();
-            let reader_writes = [&b"status"[..], b"x-status", b"content-length", b"lines"];
+            let reader_writes =
+                [&b"status"[..], b"x-status", b"content-length", b"lines", b"x-tuid"];
             if !reader_writes.iter().any(|n| name.eq_ignore_ascii_case(n)) {
                 kept.extend_from_slice(f);
             }
@@ -345,6 +346,8 @@ mod tests {
         assert_eq!(a.reader, b.reader);
         assert_ne!(a.content, b.content);
         assert_ne!(b.reader, c.reader);
+        let d = digest(&[b"X-TUID: oJKTMTyzWvqS\nFrom: x\n\nbody\n"]);
+        assert_eq!(a.reader, d.reader);
     }
 
     #[test]

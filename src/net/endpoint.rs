@@ -46,7 +46,8 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(20),
             greeting: Duration::from_secs(30),
-            silence: Duration::from_secs(60),
+            // whoever waits at a prompt has it back within a minute
+            silence: Duration::from_secs(45),
         }
     }
 }

@@ -67,33 +67,46 @@ pub(super) fn elsewhere(
             pairs.join(a.id, Known::File(f, false));
             continue;
         }
-        let Alike { arrived, files, .. } = group;
-        if files.is_empty() {
-            continue;
-        }
-        wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
-        for same_folder in [true, false] {
-            for a in &arrived {
-                let fits = |id: &&FileId| {
-                    !pairs.files.contains(id)
-                        && trees.files.get(id).is_some_and(|f| {
-                            a.identity.reader.is_some()
-                                && f.identity.reader == a.identity.reader
-                                && (!same_folder || f.folder == a.folder)
-                        })
-                };
-                if !pairs.by_arrival.contains_key(&a.id)
-                    && let Some(f) = files.iter().find(fits)
-                {
-                    pairs.join(a.id, Known::File(*f, false));
-                }
+        by_reader(trees, &group.arrived, &group.files, &[true, false], pairs, wants);
+        // an edited draft keeps its Message-ID and Date, but not its bytes
+        by_reader(trees, &group.drafts.0, &group.drafts.1, &[true], pairs, wants);
+    }
+}
+
+/// Joins by the bytes, but for what readers and mbsync write: in the same folder, or in any.
+fn by_reader(
+    trees: &Trees,
+    arrived: &[&Row],
+    files: &[FileId],
+    same_folder: &[bool],
+    pairs: &mut Pairs,
+    wants: &mut BTreeSet<RowId>,
+) {
+    if files.is_empty() {
+        return;
+    }
+    wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
+    for same_folder in same_folder {
+        for a in arrived {
+            let fits = |id: &&FileId| {
+                !pairs.files.contains(id)
+                    && trees.files.get(id).is_some_and(|f| {
+                        a.identity.reader.is_some()
+                            && f.identity.reader == a.identity.reader
+                            && (!same_folder || f.folder == a.folder)
+                    })
+            };
+            if !pairs.by_arrival.contains_key(&a.id)
+                && let Some(f) = files.iter().find(fits)
+            {
+                pairs.join(a.id, Known::File(*f, false));
             }
         }
     }
 }
 
 /// Arrivals and files that have no pair yet, by Message-ID and Date and by what `at` makes of the
-/// folder. Drafts are left out.
+/// folder. Drafts stand apart.
 fn alike<'a>(
     trees: &'a Trees,
     arrivals: &[&'a Row],
@@ -105,8 +118,11 @@ fn alike<'a>(
     let draft = |folder: FolderId, flagged: bool| flagged || trees.is_drafts(folder);
     for (id, f) in &trees.files {
         let group = groups.entry((at(f.folder), &f.identity.fingerprint)).or_default();
-        if pairs.files.contains(id) || draft(f.folder, f.flags.has(SystemFlags::DRAFT)) {
+        if pairs.files.contains(id) {
             group.more = true;
+        } else if draft(f.folder, f.flags.has(SystemFlags::DRAFT)) {
+            group.more = true;
+            group.drafts.1.push(*id);
         } else {
             group.files.push(*id);
         }
@@ -115,11 +131,11 @@ fn alike<'a>(
         let Some(group) = groups.get_mut(&(at(a.folder), &a.identity.fingerprint)) else {
             continue;
         };
-        if pairs.by_arrival.contains_key(&a.id)
-            || wants.contains(&a.id)
-            || draft(a.folder, a.remote.has(SystemFlags::DRAFT))
-        {
+        if pairs.by_arrival.contains_key(&a.id) || wants.contains(&a.id) {
             group.more = true;
+        } else if draft(a.folder, a.remote.has(SystemFlags::DRAFT)) {
+            group.more = true;
+            group.drafts.0.push(a);
         } else {
             group.arrived.push(a);
         }
@@ -132,6 +148,8 @@ fn alike<'a>(
 struct Alike<'a> {
     arrived: Vec<&'a Row>,
     files: Vec<FileId>,
+    /// The drafts among both.
+    drafts: (Vec<&'a Row>, Vec<FileId>),
     /// There are more, which have a pair or may get one.
     more: bool,
 }

@@ -135,19 +135,19 @@ fn other_uids_while_mail_was_moved_and_removed() {
 fn a_maildir_written_by_mbsync() {
     let server = Dovecot::with(Options { special_use: false, ..Options::default() });
     let mut world = World::empty(server);
-    // mbsync has other names on disk for what is not ASCII.
-    for (i, (folder, n)) in FOLDERS[..3].iter().enumerate() {
+    for (i, (folder, n)) in FOLDERS.iter().enumerate() {
         world.server.seed(folder, &world.mint.letters(100 * i..100 * i + n));
     }
     mbsync(&world);
     assert_eq!(world.local("INBOX").len(), 20);
-    let before = world.files();
+    let before: Vec<_> = FOLDERS[..3].iter().map(|(f, _)| world.inodes(f)).collect();
     world.mk.deletes("mirror", "mirror");
     world.mk.sync_ok();
-    assert_eq!(world.files(), before, "adopted as it is");
+    let after: Vec<_> = FOLDERS[..3].iter().map(|(f, _)| world.inodes(f)).collect();
+    assert_eq!(after, before, "adopted as it is");
     world.assert_no_bodies();
     assert_eq!(world.changes(), Vec::<String>::new());
-    for (folder, n) in &FOLDERS[..3] {
+    for (folder, n) in &FOLDERS {
         assert_eq!(world.local(folder).len(), *n);
         assert_eq!(world.remote(folder).len(), *n);
     }
@@ -161,6 +161,73 @@ fn a_maildir_written_by_mbsync() {
     let twin = here.iter().find(|l| l.message_id == m.message_id).unwrap();
     assert!(twin.flags.contains("\\Flagged") && twin.flags.contains("\\Answered"));
     assert_eq!(world.local("Work").len(), 11);
+}
+
+/// mbsync puts a header of its own into every copy: of drafts and of equal copies only the bytes can
+/// say which is which.
+#[test]
+fn drafts_and_equal_copies_written_by_mbsync() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let world = World::empty(server);
+    let draft = |n| Letter::new(letters::simple(&format!("<{n}@test>"), "s", "x"), &["\\Draft"], n);
+    let twin = Letter::new(letters::simple("<twin@test>", "s", "x"), &[], 1_600_000_000);
+    let all = [draft(1_600_000_001), draft(1_600_000_002), twin.clone(), twin];
+    world.server.imap().append_all("INBOX", &all);
+    mbsync(&world);
+    let before = world.files();
+    world.mk.sync_ok();
+    assert_eq!(world.files(), before, "adopted as it is");
+    assert_eq!(world.changes(), Vec::<String>::new());
+}
+
+/// mbsync and OfflineIMAP leave a folder's name in the server's encoding, OfflineIMAP joins its
+/// parts by a dot, and many have an Inbox.
+#[test]
+fn folders_as_other_programs_call_them() {
+    const THEIRS: [(&str, &str); 3] = [
+        ("INBOX", "Inbox"),
+        ("Lists/rust", "Lists.rust"),
+        ("Überblick/日本", "&ANw-berblick/&ZeVnLA-"),
+    ];
+    let world = synced();
+    let before = world.files();
+    let root = world.mk.maildir();
+    world.mk.lose_ledger();
+    for (ours, theirs) in THEIRS {
+        fs::create_dir_all(root.join(theirs).parent().unwrap()).unwrap();
+        fs::rename(root.join(ours), root.join(theirs)).unwrap();
+    }
+    fs::remove_dir(root.join("Lists")).unwrap();
+    fs::remove_dir(root.join("Überblick")).unwrap();
+    let dry = world.mk.run(&["sync", "--dry-run"]).expect(0).text();
+    for (_, theirs) in THEIRS {
+        assert!(dry.contains(&format!("{theirs} is the server's folder")), "{dry}");
+        assert!(root.join(theirs).join("cur").is_dir(), "{theirs}");
+    }
+    assert!(!dry.contains("upload") && !dry.contains("fetch") && !dry.contains("create"), "{dry}");
+    assert!(!dry.contains("left alone"), "{dry}");
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.files(), before);
+    world.assert_no_bodies();
+    assert_eq!(world.changes(), Vec::<String>::new());
+    for (_, theirs) in THEIRS {
+        assert!(!root.join(theirs).exists(), "{theirs}");
+    }
+    assert!(!root.join("&ANw-berblick").exists());
+}
+
+/// What the server has under that name, too, is not taken for another folder.
+#[test]
+fn a_folder_that_only_looks_like_another_programs() {
+    let world = World::empty(Dovecot::start());
+    let mut imap = world.server.imap();
+    imap.append_all("Überblick", &world.mint.letters(0..2));
+    imap.append_all("&ANw-berblick", &world.mint.letters(2..4));
+    maildir::make_folder(&world.mk.folder("&ANw-berblick"));
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(world.changes(), Vec::<String>::new());
 }
 
 /// Fills the Maildir with Debian's mbsync.
@@ -200,6 +267,36 @@ fn old_mail_in_a_first_pass_waits_for_a_decision() {
         world.mk.sync_ok();
         assert_eq!(world.remote("Work").len(), if sent { 15 } else { 12 }, "{word}, again");
     }
+}
+
+/// A folder that cannot be opened there, and one that cannot be made there, stay as they are for
+/// ever. What comes later is new all the same, and goes up.
+#[test]
+fn folders_that_are_refused_for_good_do_not_make_new_mail_old() {
+    let extra = "mail_plugins = zlib acl\nprotocol imap {\n mail_plugins = zlib acl\n}\n\
+                 plugin {\n acl = vfile\n}\n";
+    let server = Dovecot::with(Options { extra: extra.into(), ..Options::default() });
+    let world = World::new(server);
+    let shut = world.server.folder_dir("Work").join("dovecot-acl");
+    fs::write(&shut, "owner l\n").unwrap();
+    let (inbox, odd) = (world.mk.folder("INBOX"), world.mk.folder("a.b"));
+    maildir::make_folder(&inbox);
+    maildir::make_folder(&odd);
+    maildir::deliver(&inbox, &world.mint.letter(600));
+    maildir::deliver(&odd, &world.mint.letter(601));
+    let first = world.mk.sync().expect(1).text();
+    assert!(first.contains("folder Work") && first.contains("folder a.b"), "{first}");
+    let there = world.remote("INBOX").len();
+    assert_eq!(there, 20);
+    maildir::deliver(&inbox, &world.mint.letter(602));
+    world.mk.sync().expect(1);
+    assert_eq!(world.remote("INBOX").len(), there + 1, "the new one, and not the old one");
+    // and what was there waits for a decision still
+    let status = world.mk.status();
+    assert_eq!(status["accounts"][0]["holds"][0]["messages"], 2, "{status}");
+    fs::remove_file(&shut).unwrap();
+    world.mk.sync().expect(1);
+    assert_eq!(world.local("Work").len(), 12);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::super::pass::{FolderState, Pass};
-use super::files;
+use super::{files, take_over};
 use crate::error::{Kind, Result, Scope};
 use crate::ledger::{Ledger, View};
 use crate::maildir::{self, DirSignature, KeywordMap, Names, NamesDigest, Scan};
@@ -35,13 +35,7 @@ pub async fn maildir(p: &mut Pass<'_>) -> Result<()> {
     // where an earlier round left something open, an unchanged directory does not close it
     let open = open_folders(p)?;
     p.missing.clear();
-    let listing = p.maildir.listing()?;
-    for what in listing.left_alone {
-        if !p.report.notes.contains(&what) {
-            p.report.notes.push(what);
-        }
-    }
-    let on_disk: BTreeSet<_> = listing.folders.into_iter().collect();
+    let on_disk = take_over::listing(p)?;
     for name in &on_disk {
         if p.folder_named(name).is_none() {
             let id = p.add_folder(name, |_| {})?;

@@ -5,6 +5,7 @@ mod files;
 mod local;
 mod news;
 mod server;
+mod take_over;
 mod trees;
 
 pub use local::{Prescan, finish, maildir, sync_keywords};

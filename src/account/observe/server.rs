@@ -190,6 +190,7 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: boo
             // (UNAVAILABLE, INUSE, SERVERBUG). LIST was complete and did not show it either.
             Err(e) if e.refusal == Some(Refusal::Unsaid) && !name.is_inbox() => vanished(p, id)?,
             Err(e) => {
+                let e = e.at(format!("folder {name}"));
                 p.remote_complete = false;
                 let f = p.folder_mut(id)?;
                 f.server = Presence::There;

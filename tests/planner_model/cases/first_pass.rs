@@ -87,6 +87,22 @@ fn of_two_with_a_message_id_the_bytes_decide_but_for_what_readers_write() {
 }
 
 #[test]
+fn a_draft_that_mbsync_marked_pairs_by_its_bytes_and_an_edited_one_does_not() {
+    let mut s = scene();
+    s.w.settle_folder("Drafts", Some(SpecialUse::Drafts));
+    s.bytes("b", "<b>", "d", 1000);
+    s.bytes("c", "<b>", "d", 1000);
+    s.arrive("Drafts", "a");
+    s.put("Drafts", "a'");
+    s.arrive("Drafts", "b");
+    s.put("Drafts", "c");
+    lost(&mut s);
+    let p = s.ends("Drafts a, Drafts b", "Drafts a', Drafts b, Drafts c");
+    assert_eq!(s.w.downloads.len(), 1);
+    assert_eq!(p.held[0].files.len(), 1);
+}
+
+#[test]
 fn two_with_a_message_id_and_other_bytes_do_not_pair() {
     let mut s = scene();
     for (name, size) in [("a", 1000), ("b", 2000), ("c", 3000)] {
