@@ -255,7 +255,8 @@ impl Opening<'_> {
                 continue;
             };
             if status.word != Word::Ok {
-                return Err(self.refused(&status, exchange.refusal()));
+                let e = self.refused(&status, exchange.refusal());
+                return Err(self.words.refused_way(mechanism, e));
             }
             exchange.accept().map_err(|e| self.words.scrubbed(e))?;
             return Ok(status.capabilities().or(heard.capabilities));

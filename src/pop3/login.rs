@@ -82,7 +82,10 @@ impl Opening<'_> {
             _ => self.authenticate(mechanism).await?,
         };
         self.wire.set_masked(false);
-        if answer.ok { Ok((greeting, caps)) } else { Err(self.refused(&answer, oauth.as_deref())) }
+        if answer.ok {
+            return Ok((greeting, caps));
+        }
+        Err(self.words.refused_way(mechanism, self.refused(&answer, oauth.as_deref())))
     }
 
     async fn greeting(&mut self) -> Result<String> {

@@ -37,7 +37,7 @@ pub enum Method {
     Auto,
     /// SASL PLAIN.
     Plain,
-    /// SASL LOGIN, or the LOGIN command.
+    /// The LOGIN command, or SASL LOGIN.
     Login,
     /// SASL SCRAM-SHA-256.
     ScramSha256,
@@ -128,11 +128,11 @@ pub fn choose(method: Method, token: bool, offer: &Offer, plaintext_ok: bool) ->
     }
     let wanted: &[M] = match (method, token) {
         (Method::Auto, true) => &[M::OAuthBearer, M::XOAuth2],
-        (Method::Auto, false) => &[M::ScramSha256, M::Plain, M::Login, M::LoginCommand],
+        (Method::Auto, false) => &[M::ScramSha256, M::Plain, M::LoginCommand, M::Login],
         (Method::XOAuth2, true) => &[M::XOAuth2],
         (Method::OAuthBearer, true) => &[M::OAuthBearer],
         (Method::Plain, false) => &[M::Plain],
-        (Method::Login, false) => &[M::Login, M::LoginCommand],
+        (Method::Login, false) => &[M::LoginCommand, M::Login],
         (Method::ScramSha256, false) => &[M::ScramSha256],
         (Method::XOAuth2 | Method::OAuthBearer, false) => {
             return Err(Error::account(Kind::Config, "this `auth` needs a token, not a password")
@@ -466,10 +466,11 @@ mod tests {
         use Mechanism as M;
         let all =
             ["AUTH=plain", "AUTH=LOGIN", "AUTH=SCRAM-SHA-256", "AUTH=XOAUTH2", "auth=OAuthBearer"];
-        let ladder: [(&[&str], bool, M); 6] = [
+        let ladder: [(&[&str], bool, M); 7] = [
             (&all, false, M::ScramSha256),
             (&["AUTH=LOGIN", "AUTH=PLAIN"], false, M::Plain),
-            (&["AUTH=LOGIN"], false, M::Login),
+            (&["AUTH=LOGIN"], false, M::LoginCommand),
+            (&["AUTH=LOGIN", "LOGINDISABLED"], false, M::Login),
             (&["IMAP4rev1"], false, M::LoginCommand),
             (&all, true, M::OAuthBearer),
             (&["AUTH=PLAIN", "AUTH=XOAUTH2"], true, M::XOAuth2),

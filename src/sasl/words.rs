@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::LoginSpec;
+use super::{LoginSpec, Mechanism, Method};
 use crate::error::{Error, Kind, Result};
 use crate::secret::{Secret, printable};
 
@@ -100,6 +100,22 @@ impl<'a> Words<'a> {
                  `mailkeep sync` or reload"
             )
         })
+    }
+
+    /// The refusal of a way to log in that was ours to choose. Some servers offer SCRAM for every
+    /// user, and have the key it needs for none: their passwords are the system's, or hashed
+    /// otherwise.
+    pub fn refused_way(&self, mechanism: Mechanism, e: Error) -> Error {
+        let chosen = self.login.auth == Method::Auto && mechanism == Mechanism::ScramSha256;
+        if !chosen || e.kind != Kind::Credentials {
+            return e;
+        }
+        let next = format!(
+            "{}; if both are right, the server may offer SCRAM without being able to: set auth = \
+             \"plain\" or \"login\"",
+            e.next
+        );
+        e.next(next)
     }
 
     /// User and password, if a line can say them.

@@ -154,7 +154,7 @@ async fn the_login_mechanism() {
     let caps = log_in(
         &spec(),
         &[
-            say("* OK [CAPABILITY IMAP4rev1 AUTH=LOGIN SASL-IR] hi"),
+            say("* OK [CAPABILITY IMAP4rev1 AUTH=LOGIN LOGINDISABLED SASL-IR] hi"),
             hear("M1 AUTHENTICATE LOGIN"),
             say("+ VXNlcm5hbWU6"),
             hear(b64("me")),
@@ -281,6 +281,21 @@ async fn a_wrong_password_is_tried_once() {
         .unwrap_err();
         assert_eq!(e.kind, Kind::Credentials, "{answer}");
         assert!(e.what.contains(shown) && !e.next.is_empty(), "{e}");
+    }
+}
+
+#[tokio::test]
+async fn a_way_that_was_chosen_for_the_user_may_be_what_is_wrong() {
+    for (auth, told) in [(Method::Auto, true), (Method::ScramSha256, false)] {
+        let spec = LoginSpec { auth, ..spec() };
+        let steps = [
+            say("* OK [CAPABILITY IMAP4rev1 AUTH=SCRAM-SHA-256 AUTH=PLAIN] hi"),
+            hear("M1 AUTHENTICATE SCRAM-SHA-256"),
+            say("M1 NO [AUTHENTICATIONFAILED] no"),
+        ];
+        let e = log_in(&spec, &steps).await.unwrap_err();
+        assert_eq!(e.kind, Kind::Credentials);
+        assert_eq!(e.next.contains("auth = \"plain\""), told, "{e}");
     }
 }
 
@@ -611,7 +626,7 @@ async fn no_secret_reaches_the_log() {
             vec![hear(format!("M1 AUTHENTICATE PLAIN {}", plain_message()))],
         ),
         (
-            "AUTH=LOGIN",
+            "AUTH=LOGIN LOGINDISABLED",
             false,
             vec![
                 hear("M1 AUTHENTICATE LOGIN"),
