@@ -70,6 +70,8 @@ pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
         }
     }
     went.extend(kept);
+    // of equal ones, the one that stays here whatever becomes of it on the server
+    nowhere.sort_by_key(|r| !r.keeps);
     let there = |r: &Row| pairs.by_row.get(&r.id).and_then(|a| trees.rows.get(a)).map(|a| a.folder);
     for (lost, rounds) in [(went, &ROUNDS[..]), (nowhere, &NOWHERE), (absent, &ROUNDS)] {
         for hash in [Hash::Content, Hash::Reader] {
