@@ -103,6 +103,23 @@ fn a_draft_that_mbsync_marked_pairs_by_its_bytes_and_an_edited_one_does_not() {
 }
 
 #[test]
+fn a_draft_whose_flag_one_side_lacks_pairs_by_its_bytes() {
+    for flagged_there in [true, false] {
+        let mut s = scene();
+        s.arrive("INBOX", "a");
+        s.put("INBOX", "a'");
+        let draft = flags("\\Draft");
+        match flagged_there {
+            true => s.mail("INBOX", "a").flags = draft,
+            false => s.file("INBOX", "a'").flags = draft,
+        }
+        lost(&mut s);
+        let p = s.ends("INBOX a", "INBOX a'");
+        assert!(p.held.is_empty());
+    }
+}
+
+#[test]
 fn two_with_a_message_id_and_other_bytes_do_not_pair() {
     let mut s = scene();
     for (name, size) in [("a", 1000), ("b", 2000), ("c", 3000)] {
