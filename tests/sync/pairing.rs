@@ -178,6 +178,16 @@ fn drafts_and_equal_copies_written_by_mbsync() {
     world.mk.sync_ok();
     assert_eq!(world.files(), before, "adopted as it is");
     assert_eq!(world.changes(), Vec::<String>::new());
+    // and what was marked is the same message when it is moved here
+    maildir::make_folder(&world.mk.folder("Work"));
+    let drafts = world.local("INBOX").into_iter().filter(|m| m.flags.contains("\\Draft"));
+    for m in drafts {
+        fs::rename(&m.path, world.mk.folder("Work").join("cur").join(m.path.file_name().unwrap()))
+            .unwrap();
+    }
+    world.mk.sync_ok();
+    assert_eq!(world.proxy.count("APPEND"), 0, "{:#?}", world.proxy.commands());
+    assert_eq!((world.remote("INBOX").len(), world.remote("Work").len()), (2, 2));
 }
 
 /// mbsync and OfflineIMAP leave a folder's name in the server's encoding, OfflineIMAP joins its
