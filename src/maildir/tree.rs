@@ -140,22 +140,27 @@ impl Maildir {
     /// Whether a folder could be taken over from this directory, which is relative to the root: it
     /// is a folder's, no symlink leads there, and the folder's own directory is not there yet.
     pub fn is_foreign(&self, relative: &Path, name: &FolderName) -> Result<bool> {
-        let root = self.open_root()?;
-        let there = |dir: &Path| {
-            let mut fd = rustix::io::fcntl_dupfd_cloexec(&root, 0)?;
-            for part in dir {
-                fd = disk::open_dir_at(&fd, Path::new(part))?;
-            }
-            Ok(fd)
-        };
-        let is = |found: Result<OwnedFd, Errno>, dir: &Path| match found {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
-            Err(e) => Err(self.failed(dir, e)),
-        };
-        let cur = relative.join("cur");
         let ours = self.layout.relative_dir(name);
-        Ok(is(there(&cur), &cur)? && !is(there(&ours), &ours)?)
+        Ok(self.has_dir(&relative.join("cur"))? && !self.has_dir(&ours)?)
+    }
+
+    /// Whether another program's folder stands in this directory, and none in this folder's own.
+    pub fn stands_for(&self, relative: &Path, name: &FolderName) -> Result<bool> {
+        let ours = self.layout.relative_dir(name).join("cur");
+        Ok(self.has_dir(&relative.join("cur"))? && !self.has_dir(&ours)?)
+    }
+
+    /// Whether there is such a directory, relative to the root, and no symlink leads there.
+    fn has_dir(&self, relative: &Path) -> Result<bool> {
+        let mut fd = self.open_root()?;
+        for part in relative {
+            fd = match disk::open_dir_at(&fd, Path::new(part)) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+                Err(e) => return Err(self.failed(relative, e)),
+            };
+        }
+        Ok(true)
     }
 
     /// Gives a folder the directory that another program made for it, durable. `false` if there is

@@ -70,29 +70,27 @@ pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
         }
     }
     went.extend(kept);
+    // of equal ones, the one that stays here whatever becomes of it on the server
+    nowhere.sort_by_key(|r| !r.keeps);
     let there = |r: &Row| pairs.by_row.get(&r.id).and_then(|a| trees.rows.get(a)).map(|a| a.folder);
     for (lost, rounds) in [(went, &ROUNDS[..]), (nowhere, &NOWHERE), (absent, &ROUNDS)] {
         for hash in [Hash::Content, Hash::Reader] {
             for round in rounds {
-                let mut known: BTreeMap<Key<'_>, VecDeque<(RowId, FolderId)>> = BTreeMap::new();
-                for r in lost.iter().filter(|r| hash.speaks_for(trees, r.folder, is_draft(r))) {
+                let mut known: BTreeMap<Key<'_>, VecDeque<&Row>> = BTreeMap::new();
+                for r in lost.iter().filter(|r| hash.speaks_for_row(trees, r)) {
                     if let (Some(key), false) =
                         (round.of_row(hash, r, there(r)), out.moved.contains_key(&r.id))
                     {
-                        known.entry(key).or_default().push_back((r.id, r.folder));
+                        known.entry(key).or_default().push_back(*r);
                     }
                 }
                 if known.is_empty() {
                     continue;
                 }
-                let left = |out: &Refiled<'_>, id: &FileId, f: &LocalFile| {
-                    let draft = f.flags.has(SystemFlags::DRAFT);
-                    !out.is_taken(*id) && hash.speaks_for(trees, f.folder, draft)
-                };
                 if round.at == At::Elsewhere {
                     // where there is a file for each, each has its own
                     let mut files: BTreeMap<ContentHash, usize> = BTreeMap::new();
-                    for (_, f) in free.iter().filter(|(id, f)| left(&out, id, f)) {
+                    for (_, f) in free.iter().filter(|(id, _)| !out.is_taken(*id)) {
                         if let Some(h) = hash.of(&f.identity) {
                             *files.entry(h).or_default() += 1;
                         }
@@ -100,19 +98,21 @@ pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
                     known.retain(|(h, ..), rows| files.get(h).is_none_or(|n| *n < rows.len()));
                 }
                 for (id, f) in &free {
-                    if !left(&out, id, f) {
+                    if out.is_taken(*id) {
                         continue;
                     }
                     let key = round.of_file(hash, f);
                     let Some(rows) = key.and_then(|k| known.get_mut(&k)) else { continue };
-                    while rows.front().is_some_and(|(r, _)| out.moved.contains_key(r)) {
+                    while rows.front().is_some_and(|r| out.moved.contains_key(&r.id)) {
                         rows.pop_front();
                     }
-                    let fits = |(r, at): &&(RowId, FolderId)| {
-                        !out.moved.contains_key(r) && (round.at != At::Elsewhere || *at != f.folder)
+                    let fits = |r: &&&Row| {
+                        !out.moved.contains_key(&r.id)
+                            && (round.at != At::Elsewhere || r.folder != f.folder)
+                            && hash.speaks_for_both(trees, r, f)
                     };
-                    if let Some((r, _)) = rows.iter().find(fits) {
-                        out.join(*r, *id);
+                    if let Some(r) = rows.iter().find(fits) {
+                        out.join(r.id, *id);
                     }
                 }
             }
@@ -200,10 +200,17 @@ impl Hash {
     fn speaks_for(self, trees: &Trees, folder: FolderId, draft: bool) -> bool {
         self == Self::Content || !draft && !trees.is_drafts(folder)
     }
-}
 
-fn is_draft(r: &Row) -> bool {
-    r.agreed.has(SystemFlags::DRAFT)
+    /// Where the two copies differ (mbsync marked the one here), the file is known by what is left
+    /// of it alone, whatever it is.
+    fn speaks_for_row(self, trees: &Trees, r: &Row) -> bool {
+        !r.exact || self.speaks_for(trees, r.folder, r.agreed.has(SystemFlags::DRAFT))
+    }
+
+    fn speaks_for_both(self, trees: &Trees, r: &Row, f: &LocalFile) -> bool {
+        let draft = f.flags.has(SystemFlags::DRAFT);
+        self.speaks_for_row(trees, r) && (!r.exact || self.speaks_for(trees, f.folder, draft))
+    }
 }
 
 /// Which of equal rows and files belong together before others.
@@ -312,7 +319,7 @@ impl<'a> Originals<'a> {
             let ways = [(base, Some(r.folder)), (base, None), (None, Some(r.folder)), (None, None)];
             for (hash, map) in [(Hash::Content, &mut out.0), (Hash::Reader, &mut out.1)] {
                 let Some(h) = hash.of(&r.identity) else { continue };
-                if hash.speaks_for(trees, r.folder, is_draft(r)) {
+                if hash.speaks_for_row(trees, r) {
                     for (base, folder) in ways {
                         map.entry((only_here, (h, base, folder))).or_insert(r);
                     }
@@ -324,14 +331,12 @@ impl<'a> Originals<'a> {
 
     fn of_file(&self, trees: &Trees, f: &LocalFile) -> Option<&'a Row> {
         let base = Some(&f.place.file.base);
-        let draft = f.flags.has(SystemFlags::DRAFT);
         let ways = [(base, Some(f.folder)), (base, None), (None, Some(f.folder)), (None, None)];
         for only_here in [false, true] {
             for (base, folder) in ways {
                 let by = |hash: Hash, map: &BTreeMap<(bool, Key<'a>), &'a Row>| {
-                    let h =
-                        hash.of(&f.identity).filter(|_| hash.speaks_for(trees, f.folder, draft));
-                    h.and_then(|h| map.get(&(only_here, (h, base, folder))).copied())
+                    let r = map.get(&(only_here, (hash.of(&f.identity)?, base, folder))).copied();
+                    r.filter(|r| hash.speaks_for_both(trees, r, f))
                 };
                 let found = [by(Hash::Content, &self.0), by(Hash::Reader, &self.1)];
                 if let Some(r) = found.into_iter().flatten().min_by_key(|r| r.id) {

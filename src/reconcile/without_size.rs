@@ -68,8 +68,11 @@ pub(super) fn elsewhere(
             continue;
         }
         by_reader(trees, &group.arrived, &group.files, &[true, false], pairs, wants);
-        // an edited draft keeps its Message-ID and Date, but not its bytes
-        by_reader(trees, &group.drafts.0, &group.drafts.1, &[true], pairs, wants);
+        // an edited draft keeps its Message-ID and Date, but not its bytes; either side may lack the
+        // flag
+        let arrived: Vec<&Row> = group.drafts.0.into_iter().chain(group.arrived).collect();
+        let files: Vec<FileId> = group.drafts.1.into_iter().chain(group.files).collect();
+        by_reader(trees, &arrived, &files, &[true], pairs, wants);
     }
 }
 
@@ -82,10 +85,11 @@ fn by_reader(
     pairs: &mut Pairs,
     wants: &mut BTreeSet<RowId>,
 ) {
-    if files.is_empty() {
+    if files.iter().all(|f| pairs.files.contains(f)) {
         return;
     }
-    wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
+    let left = arrived.iter().filter(|a| !pairs.by_arrival.contains_key(&a.id));
+    wants.extend(left.filter(|a| a.identity.content.is_none()).map(|a| a.id));
     for same_folder in same_folder {
         for a in arrived {
             let fits = |id: &&FileId| {

@@ -484,7 +484,10 @@ impl Applier<'_> {
         }
         self.w.step()?;
         row.state = State::Synced;
-        row.identity.content = f.identity.content;
+        if exact {
+            row.identity.content = f.identity.content;
+        }
+        row.identity.reader = f.identity.reader;
         self.take(&mut row, &f);
         row.exact = exact;
         row.agreed = base_for_union(&row.remote, &row.local);

@@ -178,6 +178,16 @@ fn drafts_and_equal_copies_written_by_mbsync() {
     world.mk.sync_ok();
     assert_eq!(world.files(), before, "adopted as it is");
     assert_eq!(world.changes(), Vec::<String>::new());
+    // and what was marked is the same message when it is moved here
+    maildir::make_folder(&world.mk.folder("Work"));
+    let drafts = world.local("INBOX").into_iter().filter(|m| m.flags.contains("\\Draft"));
+    for m in drafts {
+        fs::rename(&m.path, world.mk.folder("Work").join("cur").join(m.path.file_name().unwrap()))
+            .unwrap();
+    }
+    world.mk.sync_ok();
+    assert_eq!(world.proxy.count("APPEND"), 0, "{:#?}", world.proxy.commands());
+    assert_eq!((world.remote("INBOX").len(), world.remote("Work").len()), (2, 2));
 }
 
 /// mbsync and OfflineIMAP leave a folder's name in the server's encoding, OfflineIMAP joins its
@@ -217,6 +227,49 @@ fn folders_as_other_programs_call_them() {
     assert!(!root.join("&ANw-berblick").exists());
 }
 
+/// mbsync nests one folder in another, the name of each in the server's encoding, and with a dot
+/// before what is below the first where it is told so.
+#[test]
+fn folders_below_folders_written_by_mbsync() {
+    const NESTED: [&str; 4] = ["Überblick", "Überblick/日本", "Überblick/日本/日本", "INBOX/日本"];
+    for (style, inbox) in [("Verbatim", "Inbox"), ("Legacy", "INBOX")] {
+        let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+        let world = World::empty(server);
+        for (i, folder) in NESTED.iter().enumerate() {
+            world.server.seed(folder, &world.mint.letters(10 * i..10 * i + 2));
+        }
+        mbsync_in(&world, style, inbox);
+        let dry = world.mk.run(&["sync", "--dry-run"]).expect(0).text();
+        assert!(!dry.contains("fetch") && !dry.contains("create"), "{style}: {dry}");
+        world.mk.sync_ok();
+        world.assert_no_bodies();
+        assert_eq!(world.changes(), Vec::<String>::new(), "{style}");
+        for folder in NESTED {
+            assert_eq!(world.local(folder).len(), 2, "{style} {folder}");
+        }
+        let all = read_maildir(world.mk.maildir());
+        assert_eq!(all.len(), 1 + NESTED.len(), "{style}: {:?}", all.keys());
+    }
+}
+
+/// What another program made for a folder that is left alone is left alone, too.
+#[test]
+fn an_excluded_folder_as_another_program_calls_it() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let mut world = World::empty(server);
+    for (i, folder) in ["Überblick", "Überblick/日本", "Work"].iter().enumerate() {
+        world.server.seed(folder, &world.mint.letters(10 * i..10 * i + 2));
+    }
+    mbsync(&world);
+    world.mk.set_raw("exclude", "[\"Überblick\"]");
+    for _ in 0..2 {
+        world.mk.sync_ok();
+        assert_eq!(world.changes(), Vec::<String>::new());
+    }
+    assert_eq!(world.local("Überblick/日本").len(), 2);
+    assert_eq!(world.local("&ANw-berblick").len(), 2);
+}
+
 /// What the server has under that name, too, is not taken for another folder.
 #[test]
 fn a_folder_that_only_looks_like_another_programs() {
@@ -232,12 +285,17 @@ fn a_folder_that_only_looks_like_another_programs() {
 
 /// Fills the Maildir with Debian's mbsync.
 fn mbsync(world: &World<Dovecot>) {
+    mbsync_in(world, "Verbatim", "INBOX");
+}
+
+/// The same, with its subfolders in this style.
+fn mbsync_in(world: &World<Dovecot>, style: &str, inbox: &str) {
     let program = find_program("mbsync", "apt-get install isync");
     let root = world.mk.maildir().display();
     let config = format!(
         "IMAPAccount a\nHost localhost\nPort {}\nUser {}\nPass {}\nSSLType None\nAuthMechs LOGIN\n\n\
-         IMAPStore far\nAccount a\n\nMaildirStore near\nPath {root}/\nInbox {root}/INBOX\n\
-         SubFolders Verbatim\n\nChannel c\nFar :far:\nNear :near:\nPatterns * INBOX\nCreate Both\n\
+         IMAPStore far\nAccount a\n\nMaildirStore near\nPath {root}/\nInbox {root}/{inbox}\n\
+         SubFolders {style}\n\nChannel c\nFar :far:\nNear :near:\nPatterns * INBOX\nCreate Both\n\
          Expunge None\nSync All\nCopyArrivalDate yes\nSyncState *\n",
         world.server.port(),
         server::USER,

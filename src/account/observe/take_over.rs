@@ -11,7 +11,8 @@ use crate::imap::names;
 use crate::model::{FolderId, FolderName};
 use crate::reconcile::Presence;
 
-/// The folders on disk. In a dry run nothing is renamed, but looked at where it is.
+/// The folders on disk. In a dry run nothing is renamed, but looked at where it is. What stands for
+/// a folder that is left alone is left alone.
 pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
     // folders above others first: what is below one is renamed together with it
     let mut ids: Vec<(FolderName, FolderId)> =
@@ -19,12 +20,13 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
     ids.sort_unstable();
     let mut stand_in = Vec::new();
     for (name, id) in ids {
+        let selected = p.folder(id)?.selected;
         match foreign(p, id).and_then(|dir| match dir {
             Some(dir) => take_over(p, id, dir),
             None => Ok(None),
         }) {
             Ok(None) => {}
-            Ok(Some(dir)) => stand_in.push((name, dir)),
+            Ok(Some(dir)) => stand_in.push((Some(name).filter(|_| selected), dir)),
             Err(e) => {
                 p.local_complete = false;
                 p.note(e.widen(Scope::Folder))?;
@@ -36,7 +38,7 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
         listing.left_alone.remove(&dir);
         let theirs = p.maildir.layout().name_of(&dir);
         listing.folders.retain(|n| Some(n) != theirs.as_ref());
-        listing.folders.push(name);
+        listing.folders.extend(name);
     }
     for what in listing.left_alone.into_values() {
         p.tell(what);
@@ -48,7 +50,7 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
 /// here.
 fn foreign(p: &Pass<'_>, id: FolderId) -> Result<Option<PathBuf>> {
     let f = p.folder(id)?;
-    if f.server != Presence::There || !f.selected || f.rec.on_disk {
+    if f.server != Presence::There || f.rec.on_disk {
         return Ok(None);
     }
     let name = &f.rec.name;
@@ -63,10 +65,24 @@ fn foreign(p: &Pass<'_>, id: FolderId) -> Result<Option<PathBuf>> {
         parts.iter().map(|c| names::decode(c)).collect(),
     ];
     let layout = p.maildir.layout();
-    for dir in layout.foreign_dirs(name, &spellings) {
+    let root = p.maildir.root();
+    let parts: Vec<&str> = name.components().collect();
+    let above = (1..parts.len()).filter_map(|n| {
+        let name = FolderName::from_components(parts.iter().take(n).copied())?;
+        let known = p.folder_named(&name).and_then(|id| p.folders.get(&id));
+        let dir = known.and_then(|f| f.dir.strip_prefix(root).ok().map(PathBuf::from));
+        Some(dir.unwrap_or_else(|| layout.relative_dir(&name)))
+    });
+    let above: Vec<PathBuf> = above.collect();
+    for dir in layout.foreign_dirs(name, &spellings, &above) {
         // the server may have a folder of that name, too
         let known = layout.name_of(&dir).is_some_and(|n| p.folder_named(&n).is_some());
-        if !known && p.maildir.is_foreign(&dir, name)? {
+        let found = match f.selected {
+            _ if known => false,
+            true => p.maildir.is_foreign(&dir, name)?,
+            false => p.maildir.stands_for(&dir, name)?,
+        };
+        if found {
             return Ok(Some(dir));
         }
     }
@@ -76,6 +92,9 @@ fn foreign(p: &Pass<'_>, id: FolderId) -> Result<Option<PathBuf>> {
 /// Renames it; in a dry run, says where it is.
 fn take_over(p: &mut Pass<'_>, id: FolderId, dir: PathBuf) -> Result<Option<PathBuf>> {
     let f = p.folder(id)?;
+    if !f.selected {
+        return Ok(Some(dir));
+    }
     let (name, from, to) = (f.rec.name.clone(), p.maildir.root().join(&dir), f.dir.clone());
     let what = format!("{} is the server's folder {name}", from.display());
     if p.options.dry_run {

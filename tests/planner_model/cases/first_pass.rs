@@ -103,6 +103,48 @@ fn a_draft_that_mbsync_marked_pairs_by_its_bytes_and_an_edited_one_does_not() {
 }
 
 #[test]
+fn a_draft_whose_flag_one_side_lacks_pairs_by_its_bytes() {
+    for flagged_there in [true, false] {
+        let mut s = scene();
+        s.arrive("INBOX", "a");
+        s.put("INBOX", "a'");
+        let draft = flags("\\Draft");
+        match flagged_there {
+            true => s.mail("INBOX", "a").flags = draft,
+            false => s.file("INBOX", "a'").flags = draft,
+        }
+        lost(&mut s);
+        let p = s.ends("INBOX a", "INBOX a'");
+        assert!(p.held.is_empty());
+    }
+}
+
+/// Its bytes here are known by the readers' hash alone, which says nothing of other drafts.
+#[test]
+fn a_draft_that_mbsync_marked_is_the_same_wherever_it_goes() {
+    for kept in [false, true] {
+        let mut s = scene();
+        s.bytes("b", "<a@x>", "today", 1000);
+        s.arrive("Drafts", "a");
+        s.put("Drafts", "a'");
+        s.arrive("INBOX", "b");
+        lost(&mut s);
+        s.ends("Drafts a, INBOX b", "Drafts a', INBOX b");
+        s.move_here("Drafts", "a'", "Drafts");
+        s.ends("Drafts a, INBOX b", "Drafts a', INBOX b");
+        if kept {
+            s.expunge("Drafts", "a");
+        }
+        s.move_here("Drafts", "a'", "Archive");
+        let there = if kept { "INBOX b" } else { "Archive a, INBOX b" };
+        s.ends(there, "Archive a', INBOX b");
+        s.put("Trash", "a'");
+        let there = if kept { "INBOX b" } else { "Archive a, INBOX b, Trash a'" };
+        s.ends(there, "Archive a', INBOX b, Trash a'");
+    }
+}
+
+#[test]
 fn two_with_a_message_id_and_other_bytes_do_not_pair() {
     let mut s = scene();
     for (name, size) in [("a", 1000), ("b", 2000), ("c", 3000)] {

@@ -73,3 +73,19 @@ fn kept_mail_that_passes_through_the_trash_keeps_its_keep() {
         assert_eq!(s.states(), [Kept]);
     }
 }
+
+/// Of two equal messages that the server has no more one was deleted here, and nobody can say which:
+/// the one that stays here whatever happens is left.
+#[test]
+fn of_equal_messages_the_one_that_keeps_is_left() {
+    for keeps in 0..2 {
+        let mut s = mirror();
+        let rows = [s.had(Synced, "Trash", "a"), s.had(Synced, "Trash", "a")];
+        s.row(rows[keeps]).keeps = true;
+        s.expunge("Trash", "a");
+        s.expunge("Trash", "a");
+        s.remove("Trash", "a");
+        s.move_here("Trash", "a", "Trash");
+        s.ends("", "Trash a");
+    }
+}
