@@ -194,6 +194,8 @@ pub struct Pass<'a> {
     pub folders: BTreeMap<FolderId, FolderState>,
     /// The folder that is open, and whether for writing.
     pub open: Option<(FolderId, bool)>,
+    /// The folders on disk, as they were listed.
+    pub listed: Vec<FolderName>,
     /// Rows whose file is believed gone.
     pub missing: BTreeSet<RowId>,
     /// Files without a row, with what identifies them.

@@ -1,6 +1,6 @@
-//! Intents: what the server was asked for, or was to be removed here, when something broke. What it did arrives as a new
-//! message and pairs; what does not show up within a while was not done, and only then is it asked
-//! for again.
+//! Intents: what the server was asked for, or was to be removed here, when something broke. What it
+//! did arrives as a new message and pairs; what does not show up within a while was not done, and
+//! only then is it asked for again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

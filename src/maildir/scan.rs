@@ -212,6 +212,12 @@ pub fn signature(dir: &Path) -> Result<Option<DirSignature>> {
     Ok(cur.zip(new).map(|(cur, new)| DirSignature { cur, new }))
 }
 
+/// Whether a folder that stood still while it was read is still as it was then. False where nobody
+/// can say.
+pub fn is_as_read(dir: &Path, then: &DirSignature) -> bool {
+    signature(dir).is_ok_and(|now| now == Some(*then))
+}
+
 /// The longest time in which two changes of a directory can have the same time: the kernel's clock
 /// tick (10 ms at most), and some.
 const TICK_NS: i128 = 20_000_000;

@@ -36,10 +36,10 @@ impl Scans {
         if !self.failed.is_empty() || !self.found.values().all(|s| s.stable) {
             return Ok(false);
         }
-        for (name, scan) in &self.found {
-            if maildir::signature(&maildir.dir(name))? != Some(scan.signature) {
-                return Ok(false);
-            }
+        let as_read =
+            |(name, scan): (_, &Scan)| maildir::is_as_read(&maildir.dir(name), &scan.signature);
+        if !self.found.iter().all(as_read) {
+            return Ok(false);
         }
         Ok(maildir.folders()?.iter().eq(self.found.keys()))
     }

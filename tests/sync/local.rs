@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::common::disk::{SmallDisk, can_mount};
 use crate::common::letters::simple;
-use crate::common::process::{is_root, wait_for};
+use crate::common::process::{as_ordinary_user, is_root, wait_for};
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -157,6 +157,27 @@ fn one_bad_folder_does_not_stop_the_others() {
     assert_eq!(world.local("Work").len(), 15);
     assert_eq!(world.local("Lists/rust").len(), kept);
     world.mk.sync_ok();
+    world.assert_same();
+}
+
+/// Nor while something is missing elsewhere, so that everything is looked at a second time.
+#[test]
+fn a_folder_that_cannot_be_read_does_not_stop_the_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = synced();
+    let gone = world.local("INBOX").remove(0);
+    fs::remove_file(&gone.path).unwrap();
+    world.server.imap().append_all("Lists/rust", &world.mint.letters(500..503));
+    let blind = world.mk.folder("Work/cur");
+    fs::set_permissions(&blind, fs::Permissions::from_mode(0o300)).unwrap();
+    let said = world.mk.start_limited(&["sync"], &as_ordinary_user()).wait(world.mk.timeout);
+    fs::set_permissions(&blind, fs::Permissions::from_mode(0o700)).unwrap();
+    let text = said.expect(1).text();
+    assert!(text.contains("Work/cur"), "{text}");
+    assert_eq!(world.local("Lists/rust").len(), 11, "{text}");
+    assert_eq!(world.remote("INBOX").len(), 20, "it may have been moved into the other");
+    world.mk.sync_ok();
+    assert_eq!(world.remote("INBOX").len(), 19);
     world.assert_same();
 }
 

@@ -395,26 +395,20 @@ async fn confirm(
         let mut steady = true;
         let mut read = Vec::new();
         for id in &ids {
-            changing.insert(*id);
-            let f = p.folder(*id)?;
-            let before = maildir::signature(&f.dir)?;
-            let scan = match maildir::scan(&f.dir) {
+            let scan = match maildir::scan(&p.folder(*id)?.dir) {
                 Ok(scan) => scan,
-                Err(e) if e.kind == Kind::Raced => {
-                    steady = false;
-                    continue;
-                }
                 Err(e) => {
-                    p.note(e.widen(Scope::Folder))?;
-                    steady = false;
+                    changing.insert(*id);
+                    if e.kind != Kind::Raced {
+                        p.note(e.widen(Scope::Folder))?;
+                    }
                     continue;
                 }
             };
-            if before == Some(scan.signature) && scan.stable {
-                changing.remove(id);
+            if scan.stable {
                 read.push((*id, scan.signature));
             } else {
-                steady = false;
+                changing.insert(*id);
             }
             let f = p.folder_mut(*id)?;
             let changed = f.names != Some(scan.digest);
@@ -434,20 +428,9 @@ async fn confirm(
                 }
             }
         }
-        // each may have stood still while it was read, and a file may have gone from one that was
-        // still to be read to one that had been
-        for (id, signature) in read {
-            if maildir::signature(&p.folder(id)?.dir)? != Some(signature) {
-                changing.insert(id);
-                steady = false;
-            }
-        }
-        let still: BTreeSet<_> = p.maildir.listing()?.folders.into_iter().collect();
-        steady &= p
-            .folders
-            .values()
-            .filter(|f| f.selected)
-            .all(|f| still.contains(&f.rec.name) == (f.disk == Presence::There));
+        changing.extend(changed_since(p, &read)?);
+        // a file may have gone to a folder that was made since, and that nobody looked into
+        steady &= changing.is_empty() && p.maildir.listing()?.folders == p.listed;
         if steady || lost.is_empty() && !shaky {
             return Ok(());
         }
@@ -467,6 +450,18 @@ async fn confirm(
     lost.clear();
     p.local_complete = false;
     Ok(())
+}
+
+/// The folders that are not any more as they were read. Each may have stood still meanwhile, and a
+/// file may have gone from one that was still to be read to one that had been.
+fn changed_since(p: &Pass<'_>, read: &[(FolderId, DirSignature)]) -> Result<BTreeSet<FolderId>> {
+    let mut changed = BTreeSet::new();
+    for (id, signature) in read {
+        if !maildir::is_as_read(&p.folder(*id)?.dir, signature) {
+            changed.insert(*id);
+        }
+    }
+    Ok(changed)
 }
 
 /// Folders with files that no row has, or rows whose file is missing.

@@ -34,6 +34,7 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
         }
     }
     let mut listing = p.maildir.listing()?;
+    p.listed.clone_from(&listing.folders);
     for (name, dir) in stand_in {
         listing.left_alone.remove(&dir);
         let theirs = p.maildir.layout().name_of(&dir);
