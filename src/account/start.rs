@@ -138,7 +138,7 @@ async fn locked(
     kept: &mut Kept,
 ) -> Result<PassReport, Failed> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let maildir = Maildir::open(&account.maildir, account.layout)?;
+    let maildir = Maildir::open(&account.maildir, account.layout)?.looked_at(options.dry_run);
     let durability = Arc::new(Durability::open(&account.maildir)?);
     let mut guard = Guard::new(&account.maildir, &account.name, &host, options.dry_run);
     stand(account, options, ledger, &host)?;

@@ -145,6 +145,9 @@ impl Maildir {
         for sub in SUBDIRS {
             let path = relative.join(sub);
             if !inside.subdirs.contains(&sub) {
+                if !self.may_complete() {
+                    continue;
+                }
                 tracing::warn!(path = %self.at(&path).display(), "was missing, and is made");
                 disk::ensure_dir(fd, Path::new(sub))
                     .map_err(|e| self.in_the_way(&path, e).widen(Scope::Account))?;

@@ -26,15 +26,28 @@ const PATH_MAX: usize = 4095;
 pub struct Maildir {
     root: PathBuf,
     layout: Layout,
+    /// A dry run makes nothing, not even what is missing of a folder.
+    as_it_is: bool,
 }
 
 impl Maildir {
     /// The root must be there and be a directory; a missing one is `Kind::Maildir`, since an
     /// unmounted maildir is not an empty one.
     pub fn open(root: &Path, layout: Layout) -> Result<Self> {
-        let maildir = Self { root: root.to_owned(), layout };
+        let maildir = Self { root: root.to_owned(), layout, as_it_is: false };
         maildir.open_root()?;
         Ok(maildir)
+    }
+
+    /// With `as_it_is`, listing its folders makes nothing.
+    #[must_use]
+    pub fn looked_at(self, as_it_is: bool) -> Self {
+        Self { as_it_is, ..self }
+    }
+
+    /// Whether listing its folders may make what is missing of them.
+    pub(super) fn may_complete(&self) -> bool {
+        !self.as_it_is
     }
 
     /// Makes the root of a new maildir, with its parents, 0700 and durable. It may be there.

@@ -115,6 +115,27 @@ fn dry_run_opens_nothing_for_writing() {
 }
 
 #[test]
+fn a_dry_run_makes_no_directory() {
+    let world = synced();
+    let work = world.mk.folder("Work");
+    for m in world.local("Work") {
+        maildir::set_flags(&m, "S");
+    }
+    world.mk.sync_ok();
+    std::fs::remove_dir(work.join("tmp")).unwrap();
+    let said = world.mk.run(&["sync", "--dry-run"]).expect(0).stdout;
+    assert!(!work.join("tmp").exists(), "{said}");
+    // nor does it take a folder for gone of which it could not see all
+    std::fs::remove_dir(work.join("new")).unwrap();
+    let run = world.mk.run(&["sync", "--dry-run"]).expect(1);
+    assert!(!work.join("new").exists(), "{}", run.stdout);
+    assert!(!run.stdout.contains("Work") && run.stderr.contains("Work"), "{}", run.text());
+    world.mk.sync_ok();
+    assert!(work.join("new").is_dir() && work.join("tmp").is_dir());
+    world.assert_same();
+}
+
+#[test]
 fn only_what_is_included() {
     let mut world = World::new(Dovecot::start());
     world.mk.set_raw("include", r#"["INBOX", "Lists/*"]"#);

@@ -62,6 +62,8 @@ async fn list(p: &mut Pass<'_>) -> Result<(Option<(FolderId, Selected)>, Listing
     };
     let known = known(&f.rec);
     let (selected, listing) = p.list_beside(id, known).await?;
+    // the UIDNEXT of the later STATUS may be past what SELECT showed
+    let selected = selected.filter(|s| s.uidnext.is_some());
     Ok((selected.map(|s| (id, s)), listing))
 }
 
