@@ -305,6 +305,24 @@ impl Pass<'_> {
         })
     }
 
+    /// The same for what was observed there, and can be observed again.
+    pub fn jot_folder(
+        &mut self,
+        id: FolderId,
+        f: impl FnOnce(&mut crate::ledger::Tx<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.guard.open(&self.ledger)?;
+        let rec = self.folder(id)?.rec.clone();
+        let guard = &mut self.guard;
+        self.ledger.with(|l| {
+            l.jot(|tx| {
+                guard.close(tx)?;
+                f(tx)?;
+                tx.update_folder(&rec)
+            })
+        })
+    }
+
     /// Writes a folder's record alone: cursors and what else can be found out again. No generation
     /// is raised for that, so that a pass in which nothing changed leaves the Maildir alone (I5);
     /// an older record only makes a pass look again.

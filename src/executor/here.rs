@@ -10,7 +10,7 @@ use crate::error::{Kind, Result};
 use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::maildir::{self, KeywordMap, names, place_path};
 use crate::model::{
-    BaseName, FileName, Flags, FolderId, Info, Place, Row, RowId, State, SystemFlags,
+    BaseName, FileName, Flags, FolderId, Info, Place, Row, RowId, State, Subdir, SystemFlags,
 };
 use crate::policy::LocalDelete;
 use crate::reconcile::{LocalFile, Presence, Trees};
@@ -97,12 +97,17 @@ pub fn note_name(
 
 /// Makes what was renamed in these folders durable, in this order.
 pub fn sync(p: &Pass<'_>, folders: &[FolderId]) -> Result<()> {
+    sync_subs(p, folders.iter().flat_map(|id| [(*id, Subdir::Cur), (*id, Subdir::New)]))
+}
+
+/// The same where it is known which directories changed: an fsync of one that did not costs as much
+/// on some disks.
+fn sync_subs(p: &Pass<'_>, subs: impl IntoIterator<Item = (FolderId, Subdir)>) -> Result<()> {
     let mut dirs: Vec<PathBuf> = Vec::new();
-    for id in folders {
-        let f = p.folder(*id)?;
+    for (id, sub) in subs {
+        let f = p.folder(id)?;
         if f.disk == Presence::There {
-            dirs.push(f.dir.join("cur"));
-            dirs.push(f.dir.join("new"));
+            dirs.push(f.dir.join(sub.as_str()));
         }
     }
     maildir::sync_dirs(&dirs)
@@ -222,7 +227,7 @@ fn keeps_t(p: &Pass<'_>, id: FolderId, old: &Place, flags: &Flags) -> Result<Fla
 pub fn set_flags(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, Flags, bool)]) -> Result<()> {
     for part in all.chunks(BATCH) {
         let mut done: Vec<Row> = Vec::new();
-        let mut folders: BTreeSet<FolderId> = BTreeSet::new();
+        let mut changed: BTreeSet<(FolderId, Subdir)> = BTreeSet::new();
         for (id, merged, there) in part {
             let Some(row) = trees.rows.get(id) else { continue };
             let one = set_one(p, row, merged, *there);
@@ -230,14 +235,12 @@ pub fn set_flags(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, Flags, bool)]) 
                 // the names may be those of the last scan, and the row is wrong
                 p.folder_mut(row.folder)?.unsettled = true;
             }
-            if let Some(Some((row, renamed))) = p.each(one)? {
-                if renamed {
-                    folders.insert(row.folder);
-                }
+            if let Some(Some((row, subs))) = p.each(one)? {
+                changed.extend(subs.into_iter().flatten().map(|sub| (row.folder, sub)));
                 done.push(row);
             }
         }
-        sync(p, &folders.into_iter().collect::<Vec<_>>())?;
+        sync_subs(p, changed)?;
         let entries: Vec<_> = done
             .iter()
             .map(|r| {
@@ -259,13 +262,13 @@ pub fn set_flags(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, Flags, bool)]) 
     Ok(())
 }
 
-/// The row as it is then, and whether its file was renamed.
+/// The row as it is then, and where its file was renamed.
 fn set_one(
     p: &mut Pass<'_>,
     row: &Row,
     merged: &Flags,
     there: bool,
-) -> Result<Option<(Row, bool)>> {
+) -> Result<Option<(Row, Option<[Subdir; 2]>)>> {
     let mut row = match p.ledger.with(|l| l.row(row.id))? {
         Some(r) if r.state == State::Synced => r,
         _ => return Ok(None),
@@ -276,7 +279,7 @@ fn set_one(
         }
         // what the server had to say is done; what it may not be told stays a difference
         row.agreed = row.remote.clone();
-        return Ok(Some((row, false)));
+        return Ok(Some((row, None)));
     }
     let Some(old) = row.place.clone() else { return Ok(None) };
     letters(p, row.folder, merged)?;
@@ -286,8 +289,8 @@ fn set_one(
     }
     let place =
         place_for(&p.folder(row.folder)?.keywords, &old.file.base, &flags, Some((&old, true)));
-    let renamed = place != old;
-    if renamed {
+    let renamed = (place != old).then_some([old.sub, place.sub]);
+    if renamed.is_some() {
         rename(p, row.folder, &old, row.folder, &place)?;
     }
     row.local = merged.clone();

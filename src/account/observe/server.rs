@@ -506,7 +506,7 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
     }
     let name = p.folder(id)?.rec.name.clone();
     p.report.news_in.insert(name);
-    p.write_folder(id, |tx| {
+    p.jot_folder(id, |tx| {
         tx.vanish(id, &gone)?;
         for (uid, remote) in &changed {
             tx.update_remote(id, *uid, remote)?;
