@@ -10,7 +10,7 @@ use super::{PassOptions, PassReport, holds, observe, resolve};
 use crate::config::Account;
 use crate::error::{Error, Kind, Result, Scope};
 use crate::executor;
-use crate::imap::{PermanentFlags, Session, Status};
+use crate::imap::{Beside, Known, Listing, Opened, PermanentFlags, Selected, Session, Status};
 use crate::ledger::{FolderRecord, Ledger};
 use crate::maildir::watch::Complete;
 use crate::maildir::{DirSignature, Durability, KeywordMap, Maildir, NamesDigest};
@@ -194,6 +194,8 @@ pub struct Pass<'a> {
     pub folders: BTreeMap<FolderId, FolderState>,
     /// The folder that is open, and whether for writing.
     pub open: Option<(FolderId, bool)>,
+    /// The UIDs that came when it was opened, if they did.
+    pub uids: Option<(FolderId, UidSet)>,
     /// The folders on disk, as they were listed.
     pub listed: Vec<FolderName>,
     /// Rows whose file is believed gone.
@@ -269,7 +271,7 @@ impl Pass<'_> {
     ) -> Result<FolderId> {
         let mut rec = FolderRecord::new(name.clone());
         know(&mut rec);
-        let id = self.write(|tx| tx.insert_folder(&rec))?;
+        let id = self.jot(|tx| tx.insert_folder(&rec))?;
         rec.id = id;
         let policy = self.account.policy.of(name, None);
         let dir = self.maildir.dir(name);
@@ -286,6 +288,18 @@ impl Pass<'_> {
         let guard = &mut self.guard;
         self.ledger.with(|l| {
             l.write(|tx| {
+                guard.close(tx)?;
+                f(tx)
+            })
+        })
+    }
+
+    /// The same for what was observed, and can be observed again.
+    pub fn jot<T>(&mut self, f: impl FnOnce(&mut crate::ledger::Tx<'_>) -> Result<T>) -> Result<T> {
+        self.guard.open(&self.ledger)?;
+        let guard = &mut self.guard;
+        self.ledger.with(|l| {
+            l.jot(|tx| {
                 guard.close(tx)?;
                 f(tx)
             })
@@ -311,15 +325,10 @@ impl Pass<'_> {
         id: FolderId,
         f: impl FnOnce(&mut crate::ledger::Tx<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.guard.open(&self.ledger)?;
         let rec = self.folder(id)?.rec.clone();
-        let guard = &mut self.guard;
-        self.ledger.with(|l| {
-            l.jot(|tx| {
-                guard.close(tx)?;
-                f(tx)?;
-                tx.update_folder(&rec)
-            })
+        self.jot(|tx| {
+            f(tx)?;
+            tx.update_folder(&rec)
         })
     }
 
@@ -393,10 +402,14 @@ impl Pass<'_> {
     pub async fn select_listed(&mut self, id: FolderId, write: bool) -> Result<UidSet> {
         let write = self.writes(write);
         if self.open.is_some_and(|(open, w)| open == id && (w || !write)) {
-            return self.session.uids().await;
+            let came = self.uids.take().filter(|(of, _)| *of == id).map(|(_, uids)| uids);
+            return match came.filter(|uids| uids.len() == u64::from(self.session.exists())) {
+                Some(uids) => Ok(uids),
+                None => self.session.uids().await,
+            };
         }
         let wire = self.folder(id)?.wire()?;
-        self.open = None;
+        self.close();
         let both = self.session.select_listed(&wire, write).await;
         let (selected, uids) = both.map_err(|e| self.at_folder(id, e))?;
         self.note_open(id, write, &selected)?;
@@ -416,10 +429,10 @@ impl Pass<'_> {
         }
     }
 
-    fn same_epoch(&mut self, id: FolderId, selected: &crate::imap::Selected) -> Result<()> {
+    fn same_epoch(&mut self, id: FolderId, selected: &Selected) -> Result<()> {
         let f = self.folder(id)?;
         if f.rec.uidvalidity.is_some() && f.rec.uidvalidity != selected.uidvalidity {
-            self.open = None;
+            self.close();
             return Err(self.epoch_changed(id));
         }
         Ok(())
@@ -440,51 +453,51 @@ impl Pass<'_> {
         &mut self,
         id: FolderId,
         write: bool,
-        known: Option<crate::imap::Known>,
-    ) -> Result<crate::imap::Selected> {
+        known: Option<Known>,
+    ) -> Result<Selected> {
         let write = self.writes(write);
         let wire = self.folder(id)?.wire()?;
-        self.open = None;
+        self.close();
         let selected = self.session.select(&wire, write, known).await;
         let selected = selected.map_err(|e| self.at_folder(id, e))?;
         self.note_open(id, write, &selected)?;
         Ok(selected)
     }
 
-    /// Lists the folders, with this one opened as `open_folder` does in the same round trip. `None`
-    /// where the server does not open it: that is asked again where it matters.
+    /// Lists the folders, with one opened in the same round trip, `None` where the server
+    ///  does not open it: that is asked again where it matters.
     pub async fn list_beside(
         &mut self,
-        id: FolderId,
-        known: Option<crate::imap::Known>,
-    ) -> Result<(Option<crate::imap::Selected>, crate::imap::Listing)> {
+        wire: &[u8],
+        want: Beside,
+    ) -> Result<(Option<Opened>, Listing)> {
         let write = self.writes(true);
-        let wire = self.folder(id)?.wire()?;
-        self.open = None;
-        let (selected, listing) = self.session.select_and_list(&wire, write, known).await?;
-        let selected = match selected {
-            Ok(selected) => selected,
-            Err(e) => {
-                tracing::debug!("{}: {e}", self.account.name);
-                return Ok((None, listing));
-            }
-        };
-        self.note_open(id, write, &selected)?;
-        Ok((Some(selected), listing))
+        self.close();
+        let (opened, listing) = self.session.select_and_list(wire, write, want).await?;
+        let opened = opened.inspect_err(|e| tracing::debug!("{}: {e}", self.account.name));
+        Ok((opened.ok(), listing))
     }
 
-    fn note_open(
-        &mut self,
-        id: FolderId,
-        write: bool,
-        selected: &crate::imap::Selected,
-    ) -> Result<()> {
+    /// Which folder it was that was opened beside the listing.
+    pub fn opened_beside(&mut self, id: FolderId, opened: Opened) -> Result<Selected> {
+        self.note_open(id, self.writes(true), &opened.selected)?;
+        self.uids = opened.uids.map(|uids| (id, uids));
+        Ok(opened.selected)
+    }
+
+    /// No folder is open that could be worked in.
+    pub fn close(&mut self) {
+        self.open = None;
+        self.uids = None;
+    }
+
+    fn note_open(&mut self, id: FolderId, write: bool, selected: &Selected) -> Result<()> {
         self.open = Some((id, write));
         let f = self.folder_mut(id)?;
         f.permanent = Some(selected.permanent.clone());
         if selected.read_only {
             // nothing is stored there, but what it shows it can say
-            f.permanent = Some(crate::imap::PermanentFlags::all());
+            f.permanent = Some(PermanentFlags::all());
         }
         if write {
             f.read_only = selected.read_only;

@@ -188,6 +188,7 @@ async fn locked(
         session,
         folders,
         open: None,
+        uids: None,
         listed: Vec::new(),
         missing: BTreeSet::new(),
         files: BTreeMap::new(),

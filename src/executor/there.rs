@@ -60,7 +60,7 @@ pub async fn remove_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     if p.session.has_below(&wire) {
         return Ok(());
     }
-    p.open = None;
+    p.close();
     p.guard.open(&p.ledger)?;
     if p.session.delete_if_empty(&wire).await? {
         let entry =
@@ -117,7 +117,7 @@ pub(super) async fn proven(p: &mut Pass<'_>, folder: FolderId, rows: Vec<Row>) -
         f.rec.modseq = None;
         f.rec.uidvalidity = None;
         let name = f.rec.name.clone();
-        p.open = None;
+        p.close();
         p.look_again = true;
         p.write_folder(folder, |tx| tx.mark_epoch(folder).map(|_| ()))?;
         return Err(Error::folder(

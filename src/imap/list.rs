@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use super::bounds::MOST_FOLDERS;
 use super::names::{Hierarchy, encode};
 use super::response::{Answer, List, Looks, Namespaces, StatusItems, Untagged};
-use super::select::{Known, Opening, Selected};
+use super::select::{Finding, Known, Opening, Selected};
 use super::session::{Event, Folder, Session, line, quoted, unreadable, verdict};
 use super::wire::Tag;
 use crate::error::{Error, Kind, Refusal, Result, Scope};
-use crate::model::{FolderName, ModSeq, SpecialUse, Uid, UidValidity};
+use crate::model::{FolderName, ModSeq, SpecialUse, Uid, UidSet, UidValidity};
 
 /// All folders of the account. There is one only if the server ended it in OK.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +60,24 @@ pub struct Status {
     pub mailbox_id: Option<String>,
 }
 
+/// What to learn of a folder that is opened while the folders are listed.
+#[derive(Debug, Clone, Copy)]
+pub enum Beside {
+    /// What changed since, where the server can say that.
+    Changes(Option<Known>),
+    /// Its UIDs: nothing of it is known.
+    Uids,
+}
+
+/// A folder that was opened while the folders were listed.
+#[derive(Debug)]
+pub struct Opened {
+    /// How it was opened.
+    pub selected: Selected,
+    /// Its UIDs, if they were asked for and came. Compare their number with `exists()`.
+    pub uids: Option<UidSet>,
+}
+
 /// How many STATUS commands wait for their answers at a time.
 const STATUS_WINDOW: usize = 64;
 
@@ -78,24 +96,36 @@ impl Session {
         self.listing(found).await
     }
 
-    /// Opens a folder, as `select` does, and lists, in one round trip. The folder comes first:
-    /// Dovecot's LIST makes the next look into a Maildir read the whole of its `dovecot-uidlist`.
+    /// Opens a folder, as `select` does, or as `select_listed` does, and lists, in one round trip.
+    /// The folder comes first: Dovecot's LIST makes the next look into a Maildir read the whole of
+    /// its `dovecot-uidlist`.
     pub async fn select_and_list(
         &mut self,
         wire: &[u8],
         write: bool,
-        known: Option<Known>,
-    ) -> Result<(Result<Selected>, Listing)> {
+        want: Beside,
+    ) -> Result<(Result<Opened>, Listing)> {
         self.alive()?;
-        // ENABLE is before it on the line; who did not understand that says BAD (RFC 7162 3.2.5)
-        let known = known.filter(|_| self.caps.qresync);
+        let known = match want {
+            // ENABLE is before it on the line; who did not understand that says BAD
+            // (RFC 7162 3.2.5)
+            Beside::Changes(known) => known.filter(|_| self.caps.qresync),
+            Beside::Uids => None,
+        };
         let mut commands = vec![self.opening(wire, write, known)?];
+        if matches!(want, Beside::Uids) {
+            commands.push(self.listing_uids());
+        }
+        let beside = commands.len();
         commands.extend(self.listing_commands());
         let mut waiting: Vec<(Tag, Vec<u8>)> =
             commands.into_iter().map(|c| (self.send(&c), c)).collect();
-        let select = waiting.first().map(|w| w.0);
+        let tag = |n: usize| waiting.get(n).map(|w| w.0);
+        let (select, search) = (tag(0), tag(1).filter(|_| beside > 1));
         let mut opening = Some(Opening::new(known));
         let mut selected = Err(unreadable("SELECT"));
+        let mut finding = Finding::default();
+        let mut searched = Ok(());
         let mut found = Found::default();
         let mut listed = Ok(());
         self.begin_opening();
@@ -103,13 +133,17 @@ impl Session {
             let event = self.next().await?;
             // some answer commands side by side (RFC 9051 5.5)
             listed = listed.and_then(|()| found.take(&event));
+            searched = searched.and_then(|()| finding.take(&event));
             if let Some(opening) = &mut opening {
                 opening.take(&event)?;
             }
             let Event::Done(tag, answer) = event else { continue };
             let Some(at) = waiting.iter().position(|w| w.0 == tag) else { continue };
             let (_, command) = waiting.remove(at);
-            if Some(tag) != select {
+            if Some(tag) == search {
+                // without an open folder it is refused (RFC 9051 6.4)
+                searched = searched.and(verdict(Scope::Folder, &command, &answer));
+            } else if Some(tag) != select {
                 listed = listed.and(verdict(Scope::Account, &command, &answer));
             } else if let Some(opening) = opening.take() {
                 let opened = verdict(Scope::Folder, &command, &answer);
@@ -117,7 +151,9 @@ impl Session {
             }
         }
         listed?;
-        Ok((selected, self.listing(found).await?))
+        let uids = search.and_then(|_| searched.and_then(|()| finding.finish()).ok());
+        let opened = selected.map(|selected| Opened { selected, uids });
+        Ok((opened, self.listing(found).await?))
     }
 
     fn listing_commands(&self) -> Vec<Vec<u8>> {

@@ -31,7 +31,7 @@ pub use bodies::BodySink;
 pub use capabilities::Capabilities;
 pub use fetch::{Meta, Sizes};
 pub use frame::Limits;
-pub use list::{Listed, Listing, Status};
+pub use list::{Beside, Listed, Listing, Opened, Status};
 pub use select::{Delta, Known, PermanentFlags, Selected};
 pub use session::{Noticed, Session};
 pub use store::{CopyUid, Expunged, FlagChange};

@@ -127,7 +127,7 @@ impl Session {
     pub async fn select_listed(&mut self, wire: &[u8], write: bool) -> Result<(Selected, UidSet)> {
         self.alive()?;
         let command = self.opening(wire, write, None)?;
-        let search = self.search_command(b"ALL");
+        let search = self.listing_uids();
         let tags = (self.send(&command), self.send(&search));
         let opened = self.opened(tags.0, &command, Opening::new(None), write).await;
         // without an open folder it is refused, and that answer is waited for too (RFC 9051 6.4)
@@ -205,12 +205,17 @@ impl Session {
         Ok(found.iter().filter(|u| *u >= from).collect())
     }
 
-    /// The UIDs of the messages that match. No answer is an error, not an empty one.
+    /// The UIDs of the messages that match.
     pub(super) async fn search(&mut self, criteria: &[u8]) -> Result<UidSet> {
         self.alive()?;
         let command = self.search_command(criteria);
         let tag = self.send(&command);
         self.found(tag, &command).await
+    }
+
+    /// The command that lists the UIDs of the open folder.
+    pub(super) fn listing_uids(&self) -> Vec<u8> {
+        self.search_command(b"ALL")
     }
 
     fn search_command(&self, criteria: &[u8]) -> Vec<u8> {
@@ -219,24 +224,34 @@ impl Session {
     }
 
     async fn found(&mut self, tag: Tag, command: &[u8]) -> Result<UidSet> {
-        let mut found: Option<UidSet> = None;
-        self.answered(Scope::Folder, tag, command, |event| {
-            let uids = match event {
-                Event::Data(Untagged::Search(uids)) => uids,
-                Event::Data(Untagged::Esearch { all, .. }) => all,
-                Event::Data(Untagged::Unreadable(Looks::Search)) => {
-                    return Err(unreadable("SEARCH"));
-                }
-                _ => return Ok(()),
-            };
-            match &mut found {
-                None => found = Some(uids.clone()),
-                Some(f) => uids.ranges().for_each(|(a, b)| f.insert_range(a, b)),
-            }
-            Ok(())
-        })
-        .await?;
-        let found = found.ok_or_else(|| {
+        let mut finding = Finding::default();
+        self.answered(Scope::Folder, tag, command, |event| finding.take(event)).await?;
+        finding.finish()
+    }
+}
+
+/// What comes while a search is under way.
+#[derive(Default)]
+pub(super) struct Finding(Option<UidSet>);
+
+impl Finding {
+    pub(super) fn take(&mut self, event: &Event<'_>) -> Result<()> {
+        let uids = match event {
+            Event::Data(Untagged::Search(uids)) => uids,
+            Event::Data(Untagged::Esearch { all, .. }) => all,
+            Event::Data(Untagged::Unreadable(Looks::Search)) => return Err(unreadable("SEARCH")),
+            _ => return Ok(()),
+        };
+        match &mut self.0 {
+            None => self.0 = Some(uids.clone()),
+            Some(f) => uids.ranges().for_each(|(a, b)| f.insert_range(a, b)),
+        }
+        Ok(())
+    }
+
+    /// No answer is an error, not an empty one.
+    pub(super) fn finish(self) -> Result<UidSet> {
+        let found = self.0.ok_or_else(|| {
             let what = "the server said OK to SEARCH and nothing else";
             Error::refused(Scope::Folder, Refusal::Unsaid, what)
                 .next("it is tried again at the next pass")

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailkeep::imap::{CopyUid, FlagChange};
+use mailkeep::imap::{Beside, CopyUid, FlagChange};
 use mailkeep::{Kind, Refusal, Scope};
 
 use crate::common::process::wait_for;
@@ -507,9 +507,9 @@ fn a_folder_is_opened_in_the_round_trip_of_the_listing() {
         let s = Scripted::start(script);
         run(async {
             let mut session = session(s.port()).await;
-            let (opened, listing) =
-                session.select_and_list(b"INBOX", true, Some(known())).await.unwrap();
-            let opened = opened.unwrap();
+            let known = Beside::Changes(Some(known()));
+            let (opened, listing) = session.select_and_list(b"INBOX", true, known).await.unwrap();
+            let opened = opened.unwrap().selected;
             assert_eq!((opened.exists, opened.status().uidnext), (3, Some(uid(10))));
             let delta = opened.delta.unwrap();
             assert_eq!((delta.vanished, delta.changed.len()), (set([4]), 1));
@@ -543,11 +543,40 @@ fn a_folder_that_does_not_open_beside_the_listing_is_no_error_of_the_listing() {
         let s = open_folder(rules, "ENABLE QRESYNC");
         run(async {
             let mut session = session(s.port()).await;
-            let (selected, listing) =
-                session.select_and_list(b"INBOX", true, Some(known())).await.unwrap();
+            let known = Beside::Changes(Some(known()));
+            let (opened, listing) = session.select_and_list(b"INBOX", true, known).await.unwrap();
             assert_eq!(listing.folders.len(), 1);
-            assert_eq!(selected.is_ok(), opens, "{enable} {select}");
-            assert_eq!(selected.is_ok_and(|s| s.delta.is_some()), tells, "{enable} {select}");
+            assert_eq!(opened.is_ok(), opens, "{enable} {select}");
+            let told = opened.is_ok_and(|o| o.selected.delta.is_some());
+            assert_eq!(told, tells, "{enable} {select}");
+        });
+    }
+}
+
+#[test]
+fn the_uids_of_a_new_folder_come_in_the_round_trip_of_the_listing() {
+    let select = "* 3 EXISTS\r\n* OK [UIDVALIDITY 9] x\r\n* OK [UIDNEXT 10] x\r\nM2 OK x\r\n";
+    let list = "* LIST () \"/\" INBOX\r\nM4 OK x\r\n";
+    let found = Some(set([1, 4, 7]));
+    for (answers, opens, uids) in [
+        (format!("{select}* SEARCH 1 4 7\r\nM3 OK x\r\n{list}"), true, found),
+        (format!("{select}M3 OK x\r\n{list}"), true, None),
+        (format!("{select}* SEARCH 1 4 7\r\nM3 NO [LIMIT] x\r\n{list}"), true, None),
+        (format!("M2 NO no INBOX\r\nM3 BAD what\r\n{list}"), false, None),
+    ] {
+        // nothing is said before LIST has come
+        let script = server("").on(" LIST ", [send(answers)]).on(
+            "STATUS",
+            [send("* STATUS INBOX (MESSAGES 3 UIDNEXT 10 UIDVALIDITY 9)\r\n{tag} OK x\r\n")],
+        );
+        let s = Scripted::start(script);
+        run(async {
+            let mut session = session(s.port()).await;
+            let (opened, listing) =
+                session.select_and_list(b"INBOX", true, Beside::Uids).await.unwrap();
+            assert_eq!(listing.folders.len(), 1);
+            assert_eq!(opened.as_ref().is_ok_and(|o| o.selected.exists == 3), opens);
+            assert_eq!(opened.ok().and_then(|o| o.uids), uids);
         });
     }
 }

@@ -26,6 +26,23 @@ fn everything_arrives_once_and_a_second_pass_writes_nothing() {
 }
 
 #[test]
+fn a_first_pull_asks_for_inbox_with_the_listing() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &Mint::new(1).letters(0..30));
+    world.mk.sync_ok();
+    assert_eq!(world.local("INBOX").len(), 30);
+    // connecting apart: the greeting, the login, the listing and the messages
+    let all = world.proxy.commands();
+    let verbs: Vec<&str> = all.iter().filter_map(|c| c.split(' ').next()).collect();
+    let beside = ["ID", "ENABLE", "SELECT", "UID", "NAMESPACE", "LIST"];
+    assert_eq!(verbs[0], "AUTHENTICATE");
+    assert_eq!(verbs[1..7], beside, "{all:#?}");
+    let (last, fetches) = verbs[7..].split_last().unwrap();
+    assert!(!fetches.is_empty() && fetches.iter().all(|v| *v == "UID"), "{all:#?}");
+    assert!(all[7].starts_with("UID FETCH") && *last == "LOGOUT", "{all:#?}");
+}
+
+#[test]
 fn odd_messages_arrive_byte_for_byte() {
     let world = World::empty(Dovecot::start());
     let letters: Vec<Letter> =

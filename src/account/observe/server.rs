@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::super::pass::{Fresh, Pass};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
-use crate::imap::{Known, Listed, Listing, Selected, Status};
+use crate::imap::{Beside, Known, Listed, Listing, Opened, Selected, Status};
 use crate::ledger::FolderRecord;
 use crate::model::{Flags, FolderId, FolderName, SystemFlags, Uid, UidSet, UidValidity};
 use crate::policy::RemoteDelete;
@@ -15,7 +15,7 @@ use crate::reconcile::Presence;
 /// Observes every folder of the server, except for what new messages say.
 pub async fn server(p: &mut Pass<'_>) -> Result<()> {
     p.remote_complete = true;
-    p.open = None;
+    p.close();
     let (inbox, listing) = list(p).await?;
     let unreadable = !listing.errors.is_empty();
     for e in listing.errors {
@@ -28,7 +28,11 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
     }
     unlisted(p, &listed, unreadable).await?;
     let mut ids: Vec<FolderId> = p.folders.keys().copied().collect();
-    let (open, mut selected) = inbox.unzip();
+    let open = p.folder_named(&FolderName::inbox());
+    let mut selected = match (open, inbox) {
+        (Some(id), Some(opened)) => Some(p.opened_beside(id, opened)?),
+        _ => None,
+    };
     // before another is opened
     ids.sort_by_key(|id| open != Some(*id));
     for id in ids {
@@ -52,19 +56,22 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
 
 /// The folders of the server, and INBOX opened: it is the likeliest to have changed, and in a new
 /// session that costs no round trip. A session that cannot leave it again could not be kept.
-async fn list(p: &mut Pass<'_>) -> Result<(Option<(FolderId, Selected)>, Listing)> {
+async fn list(p: &mut Pass<'_>) -> Result<(Option<Opened>, Listing)> {
     let inbox = FolderName::inbox();
     let new = !p.session.has_listed() && p.session.caps().unselect;
-    let wanted = new && p.account.policy.selects(&inbox, None, false);
-    let seen = p.folders.iter().find(|(_, f)| f.rec.name == inbox && f.rec.uidvalidity.is_some());
-    let Some((&id, f)) = seen.filter(|(_, f)| wanted && f.rec.wire.is_some()) else {
+    if !new || !p.account.policy.selects(&inbox, None, false) {
         return Ok((None, p.session.list().await?));
+    }
+    let rec = p.folder_named(&inbox).and_then(|id| p.folders.get(&id)).map(|f| &f.rec);
+    let want = match rec.filter(|r| r.uidvalidity.is_some()) {
+        Some(rec) => Beside::Changes(known(rec)),
+        None => Beside::Uids,
     };
-    let known = known(&f.rec);
-    let (selected, listing) = p.list_beside(id, known).await?;
+    // it has this name everywhere (RFC 9051 5.1)
+    let wire = rec.and_then(|r| r.wire.clone()).unwrap_or_else(|| b"INBOX".to_vec());
+    let (opened, listing) = p.list_beside(&wire, want).await?;
     // the UIDNEXT of the later STATUS may be past what SELECT showed
-    let selected = selected.filter(|s| s.uidnext.is_some());
-    Ok((selected.map(|s| (id, s)), listing))
+    Ok((opened.filter(|o| o.selected.uidnext.is_some()), listing))
 }
 
 /// What the ledger knows of a folder, where it knows all that QRESYNC needs.
@@ -389,7 +396,7 @@ fn epoch(
             );
         }
         // the epoch is on record before any row has a UID of it
-        p.write_folder(id, |tx| tx.mark_epoch(id).map(|_| ()))?;
+        p.jot_folder(id, |tx| tx.mark_epoch(id).map(|_| ()))?;
     }
     Ok(())
 }
