@@ -10,6 +10,7 @@ use crate::common::Letter;
 use crate::common::imap::internal_date;
 use crate::common::letters::to_lf;
 use crate::common::server::{PASSWORD, USER};
+use crate::tools::Sample;
 
 /// Drains one UID FETCH of INBOX and writes a file a message, without fsync.
 pub fn pull(port: u16, inbox: &Path) {
@@ -66,6 +67,57 @@ pub fn multiappend(port: u16, letters: &[Letter]) -> Duration {
     }
     assert!(line.starts_with(b"b OK"), "{}", String::from_utf8_lossy(&line));
     start.elapsed()
+}
+
+/// A point in INBOX's history.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    uidvalidity: u64,
+    modseq: u64,
+}
+
+/// The latest one.
+pub fn moment(port: u16) -> Moment {
+    let mut server = connect(port);
+    let status = "STATUS INBOX (UIDVALIDITY HIGHESTMODSEQ)";
+    let (said, _) = ask(&mut server, &format!("a LOGIN {USER} \"{PASSWORD}\"\r\nb {status}\r\n"));
+    let number = |name: &str| {
+        let (_, rest) = said.split_once(name).expect(name);
+        let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap()
+    };
+    Moment { uidvalidity: number("(UIDVALIDITY"), modseq: number("HIGHESTMODSEQ") }
+}
+
+/// Asks what changed in INBOX since, and does nothing about it.
+pub fn changes(port: u16, since: Moment) -> Sample {
+    let start = Instant::now();
+    let mut server = connect(port);
+    let Moment { uidvalidity, modseq } = since;
+    let (said, received) = ask(
+        &mut server,
+        &format!(
+            "a LOGIN {USER} \"{PASSWORD}\"\r\nc ENABLE QRESYNC\r\n\
+             b SELECT INBOX (QRESYNC ({uidvalidity} {modseq}))\r\n"
+        ),
+    );
+    assert!(said.matches(" FETCH (").count() > 50, "{said}");
+    Sample { time: start.elapsed(), memory: 0, received: Some(received) }
+}
+
+/// What the server says to commands, of which the last is `b`, and how much that is.
+fn ask(server: &mut BufReader<TcpStream>, commands: &str) -> (String, u64) {
+    server.get_ref().write_all(commands.as_bytes()).unwrap();
+    let mut said = Vec::new();
+    let mut line = 0;
+    while !said.get(line..).is_some_and(|l| l.starts_with(b"b ")) {
+        line = said.len();
+        assert!(server.read_until(b'\n', &mut said).unwrap() > 0, "the server hung up");
+    }
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("\nb OK"), "{said}");
+    let received = said.len() as u64;
+    (said, received)
 }
 
 fn connect(port: u16) -> BufReader<TcpStream> {
