@@ -226,7 +226,7 @@ fn keeps_t(p: &Pass<'_>, id: FolderId, old: &Place, flags: &Flags) -> Result<Fla
 /// Gives files the letters of their merged flags.
 pub fn set_flags(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, Flags, bool)]) -> Result<()> {
     for part in all.chunks(BATCH) {
-        let mut done: Vec<Row> = Vec::new();
+        let mut done: Vec<Flagged> = Vec::new();
         let mut changed: BTreeSet<(FolderId, Subdir)> = BTreeSet::new();
         for (id, merged, there) in part {
             let Some(row) = trees.rows.get(id) else { continue };
@@ -235,15 +235,16 @@ pub fn set_flags(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, Flags, bool)]) 
                 // the names may be those of the last scan, and the row is wrong
                 p.folder_mut(row.folder)?.unsettled = true;
             }
-            if let Some(Some((row, subs))) = p.each(one)? {
-                changed.extend(subs.into_iter().flatten().map(|sub| (row.folder, sub)));
-                done.push(row);
+            if let Some(Some(one)) = p.each(one)? {
+                let subs = one.renamed.into_iter().flatten();
+                changed.extend(subs.map(|sub| (one.after.folder, sub)));
+                done.push(one);
             }
         }
         sync_subs(p, changed)?;
         let entries: Vec<_> = done
             .iter()
-            .map(|r| {
+            .map(|Flagged { after: r, .. }| {
                 let why = format!("flags here: {}", r.local);
                 journal::of_row(p, Done::Flags, Side::Here, r, &why)
             })
@@ -253,8 +254,8 @@ pub fn set_flags(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, Flags, bool)]) 
             continue;
         }
         p.write(|tx| {
-            for row in &done {
-                tx.update_row(row)?;
+            for one in &done {
+                tx.update_row_from(&one.before, &one.after)?;
             }
             entries.iter().try_for_each(|e| tx.journal(e))
         })?;
@@ -262,24 +263,26 @@ pub fn set_flags(p: &mut Pass<'_>, trees: &Trees, all: &[(RowId, Flags, bool)]) 
     Ok(())
 }
 
-/// The row as it is then, and where its file was renamed.
-fn set_one(
-    p: &mut Pass<'_>,
-    row: &Row,
-    merged: &Flags,
-    there: bool,
-) -> Result<Option<(Row, Option<[Subdir; 2]>)>> {
-    let mut row = match p.ledger.with(|l| l.row(row.id))? {
+/// A row before and after, and where its file was renamed, if it was.
+struct Flagged {
+    before: Row,
+    after: Row,
+    renamed: Option<[Subdir; 2]>,
+}
+
+fn set_one(p: &mut Pass<'_>, row: &Row, merged: &Flags, there: bool) -> Result<Option<Flagged>> {
+    let before = match p.ledger.with(|l| l.row(row.id))? {
         Some(r) if r.state == State::Synced => r,
         _ => return Ok(None),
     };
+    let mut row = before.clone();
     if row.local == *merged {
         if there || row.agreed == row.remote {
             return Ok(None);
         }
         // what the server had to say is done; what it may not be told stays a difference
         row.agreed = row.remote.clone();
-        return Ok(Some((row, None)));
+        return Ok(Some(Flagged { before, after: row, renamed: None }));
     }
     let Some(old) = row.place.clone() else { return Ok(None) };
     letters(p, row.folder, merged)?;
@@ -298,7 +301,7 @@ fn set_one(
         row.agreed = row.remote.clone();
     }
     row.place = Some(place);
-    Ok(Some((row, renamed)))
+    Ok(Some(Flagged { before, after: row, renamed }))
 }
 
 /// Removes files whose message went from the server, or of which one equal copy stays. What was

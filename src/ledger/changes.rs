@@ -10,7 +10,7 @@ use super::values::{
     uid_out,
 };
 use crate::Result;
-use crate::model::{BaseName, Flags, FolderId, Row, RowId, Uid, UidSet};
+use crate::model::{BaseName, FolderId, Row, RowId, UidSet};
 
 /// The columns after `id`. A row that is gone has no UID, whatever it says.
 macro_rules! columns {
@@ -65,11 +65,21 @@ impl Tx<'_> {
     }
 
     /// Writes a row by its number, if anything differs. A row whose UID is taken over must be
-    /// removed first. Where only flags and the file's name differ, which is the common case, no
-    /// index but that of the names is written.
+    /// removed first.
     pub fn update_row(&mut self, row: &Row) -> Result<()> {
         let old = self.row(row.id)?;
-        if old.as_ref() == Some(row) {
+        self.rewrite(old.as_ref(), row)
+    }
+
+    /// The same where it is known how the row stands in the ledger.
+    pub fn update_row_from(&mut self, old: &Row, row: &Row) -> Result<()> {
+        self.rewrite(Some(old), row)
+    }
+
+    /// Where only flags and the file's name differ, which is the common case, no index but that of
+    /// the names is written.
+    fn rewrite(&mut self, old: Option<&Row>, row: &Row) -> Result<()> {
+        if old == Some(row) {
             return Ok(());
         }
         let place = place_out(row.place.as_ref());
@@ -80,7 +90,7 @@ impl Tx<'_> {
             local: row.local.clone(),
             ..old.clone()
         };
-        if old.as_ref().map(renamed).as_ref() == Some(row) {
+        if let Some(old) = old.filter(|old| renamed(old) == *row) {
             self.run(|c| {
                 run_one(
                     c,
@@ -99,12 +109,17 @@ impl Tx<'_> {
                     ],
                 )
             })?;
-            if old.as_ref().map(|o| &o.place) == Some(&row.place) {
+            if old.place == row.place {
+                return Ok(());
+            }
+            let base = |r: &Row| r.place.as_ref().map(|p| p.file.base.clone());
+            if base(old) == base(row) {
+                self.renamed.insert(row.folder);
                 return Ok(());
             }
             return self.claim(row, row.id);
         }
-        if let Some(old) = &old {
+        if let Some(old) = old {
             self.renamed.insert(old.folder);
         }
         self.run(|c| {
@@ -130,22 +145,17 @@ impl Tx<'_> {
         self.run(|c| run_one(c, "DELETE FROM messages WHERE id = ?1", "that row", [id.0]))
     }
 
-    /// The server shows these flags for this UID; whether there is a row for it. Flags that the
-    /// server cannot say must be in `remote` already.
-    pub fn update_remote(&mut self, folder: FolderId, uid: Uid, remote: &Flags) -> Result<bool> {
-        let Some(mut row) = self.row_by_uid(folder, uid)? else { return Ok(false) };
-        if row.remote != *remote {
-            row.remote = remote.clone();
-            self.run(|c| {
-                run_one(
-                    c,
-                    "UPDATE messages SET remote = ?1, dirty = ?2 WHERE id = ?3",
-                    "that row",
-                    params![row.remote.to_text(), row.is_dirty(), row.id.0],
-                )
-            })?;
-        }
-        Ok(true)
+    /// Writes the flags that the server shows for a row. Flags that it cannot say must be among
+    /// them.
+    pub fn update_remote(&mut self, row: &Row) -> Result<()> {
+        self.run(|c| {
+            run_one(
+                c,
+                "UPDATE messages SET remote = ?1, dirty = ?2 WHERE id = ?3",
+                "that row",
+                params![row.remote.to_text(), row.is_dirty(), row.id.0],
+            )
+        })
     }
 
     /// The server does not have these UIDs any more: `pending` rows are removed, `synced` and
@@ -249,7 +259,7 @@ mod tests {
     use super::*;
     use crate::ledger::Ledger;
     use crate::ledger::fixture::{folder, in_state, ledger, place, synced};
-    use crate::model::{Gone, State};
+    use crate::model::{Flags, Gone, State, Uid};
     use proptest::prelude::*;
 
     #[test]
@@ -367,11 +377,12 @@ mod tests {
                     },
                     Op::Remote(at, n, seen) => {
                         let flags = Flags::from_imap(seen.then_some("\\Seen"));
-                        let found = l.write(|tx| tx.update_remote(f[at], uid(n), &flags)).unwrap();
                         let row = model.iter_mut()
                             .find(|r| r.folder == f[at] && r.uid == Some(uid(n)));
-                        prop_assert_eq!(found, row.is_some());
-                        if let Some(r) = row { r.remote = flags; }
+                        if let Some(r) = row {
+                            r.remote = flags;
+                            l.write(|tx| tx.update_remote(r)).unwrap();
+                        }
                     }
                     Op::Vanish(at, a, b) => {
                         let set = UidSet::range(uid(a), uid(b));

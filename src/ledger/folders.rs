@@ -494,7 +494,7 @@ mod tests {
             tx.set_meta(&meta)?;
             tx.note_sizes(9)?;
             tx.vanish(f.id, &UidSet::new())?;
-            tx.update_remote(f.id, Uid::MIN, &row.remote)?;
+            tx.update_row_from(&row, &row)?;
             tx.prune_journal(i64::MAX)
         })
         .unwrap();

@@ -2,7 +2,7 @@
 //! that changed, each as cheaply as it can be had (QRESYNC, CONDSTORE, all flags), and always
 //! counted against EXISTS.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::pass::{Fresh, Pass};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
@@ -499,12 +499,13 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
     let mut changed = Vec::new();
     for part in seen.flags.chunks(500) {
         let uids: UidSet = part.iter().map(|(u, _)| *u).collect();
-        let rows = p.ledger.with(|l| l.rows_by_uids(id, &uids))?;
-        for (uid, flags) in part {
-            let Some(row) = rows.iter().find(|r| r.uid == Some(*uid)) else { continue };
+        let shown: BTreeMap<Uid, &Flags> = part.iter().map(|(u, f)| (*u, f)).collect();
+        for mut row in p.ledger.with(|l| l.rows_by_uids(id, &uids))? {
+            let Some(flags) = row.uid.and_then(|u| shown.get(&u)) else { continue };
             let remote = as_observed(flags, &row.agreed, keep, &permanent);
             if remote != row.remote {
-                changed.push((*uid, remote));
+                row.remote = remote;
+                changed.push(row);
             }
         }
     }
@@ -515,10 +516,7 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
     p.report.news_in.insert(name);
     p.jot_folder(id, |tx| {
         tx.vanish(id, &gone)?;
-        for (uid, remote) in &changed {
-            tx.update_remote(id, *uid, remote)?;
-        }
-        Ok(())
+        changed.iter().try_for_each(|row| tx.update_remote(row))
     })
 }
 
