@@ -28,6 +28,8 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
     }
     unlisted(p, &listed, unreadable).await?;
     let mut ids: Vec<FolderId> = p.folders.keys().copied().collect();
+    // to ask for one that is not listed may have closed it
+    let inbox = inbox.filter(|(id, _)| p.open.is_some_and(|(open, _)| open == *id));
     let (open, mut selected) = inbox.unzip();
     // before another is opened
     ids.sort_by_key(|id| open != Some(*id));
@@ -191,6 +193,14 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: boo
             // Dovecot 2.3 and Courier refuse without a code; a server in trouble has one to say so
             // (UNAVAILABLE, INUSE, SERVERBUG). LIST was complete and did not show it either.
             Err(e) if e.refusal == Some(Refusal::Unsaid) && !name.is_inbox() => vanished(p, id)?,
+            // BAD may be about the command (RFC 9051 7.1.3), so another one is asked
+            Err(e)
+                if e.refusal == Some(Refusal::Bad)
+                    && !name.is_inbox()
+                    && does_not_open(p, id).await? =>
+            {
+                vanished(p, id)?;
+            }
             Err(e) => {
                 let e = e.at(format!("folder {name}"));
                 p.remote_complete = false;
@@ -202,6 +212,18 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: boo
         }
     }
     Ok(())
+}
+
+/// Whether the server refuses to open a folder as one that is not there.
+async fn does_not_open(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
+    match p.open_folder(id, false, None).await {
+        Ok(_) => Ok(false),
+        Err(e) if e.kind == Kind::Refused => Ok(matches!(
+            e.refusal,
+            Some(Refusal::Unsaid | Refusal::NonExistent | Refusal::TryCreate)
+        )),
+        Err(e) => Err(e),
+    }
 }
 
 /// A folder went: its messages vanished.
