@@ -268,15 +268,19 @@ fn a_folder_that_is_suddenly_empty_in_a_listing_that_fails() {
 fn bad_is_said_of_a_folder_that_is_gone() {
     let named =
         |names: &[&str]| ordinary(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
-    for (opening, exit) in [
-        ("{tag} NO Invalid mailbox name\r\n".to_owned(), 0),
+    const BAD: &str = "{tag} BAD Mailbox does not exist\r\n";
+    for (status, opening, exit) in [
+        (BAD, "{tag} NO Invalid mailbox name\r\n".to_owned(), 0),
         // that it is there, or that nobody knows, is no absence
-        (opened("READ-ONLY"), 1),
-        ("{tag} BAD what?\r\n".to_owned(), 1),
-        ("{tag} NO [UNAVAILABLE] later\r\n".to_owned(), 1),
+        (BAD, opened("READ-ONLY"), 1),
+        (BAD, "{tag} BAD what?\r\n".to_owned(), 1),
+        (BAD, "{tag} NO [UNAVAILABLE] later\r\n".to_owned(), 1),
+        (BAD, "{tag} NO [SERVERBUG] internal error\r\n".to_owned(), 1),
+        ("{tag} NO [SERVERBUG] internal error\r\n", opened("READ-ONLY"), 1),
+        ("{tag} NO [CORRUPTION] rebuilding\r\n", opened("READ-ONLY"), 1),
     ] {
         let second = Script::default()
-            .on(" STATUS \"Work\"", [send("{tag} BAD Mailbox does not exist\r\n")])
+            .on(" STATUS \"Work\"", [send(status)])
             .on(" EXAMINE \"Work\"", [send(&opening)])
             .before(named(&["INBOX"]));
         let server = Scripted::in_turn(vec![named(&["INBOX", "Work"]), second]);
@@ -285,7 +289,7 @@ fn bad_is_said_of_a_folder_that_is_gone() {
         mk.sync_ok();
         for _ in 0..2 {
             mk.sync().expect(exit);
-            assert_eq!(mk.folder("Work").is_dir(), exit != 0, "{opening}");
+            assert_eq!(mk.folder("Work").is_dir(), exit != 0, "{status} {opening}");
             assert_eq!(read_folder(&mk.folder("INBOX")).len(), 1);
         }
     }

@@ -191,7 +191,7 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: boo
             }
             Ok(None) => vanished(p, id)?,
             // Dovecot 2.3 and Courier refuse without a code; a server in trouble has one to say so
-            // (UNAVAILABLE, INUSE, SERVERBUG). LIST was complete and did not show it either.
+            // (UNAVAILABLE, INUSE, SERVERBUG, CORRUPTION). LIST was complete and did not show it either.
             Err(e) if e.refusal == Some(Refusal::Unsaid) && !name.is_inbox() => vanished(p, id)?,
             // BAD may be about the command (RFC 9051 7.1.3), so another one is asked
             Err(e)
