@@ -85,6 +85,8 @@ pub struct FolderState {
     pub server: Presence,
     /// In the Maildir.
     pub disk: Presence,
+    /// The ledger knew it before this pass, and never looked into it: it was excluded until now.
+    pub unseen: bool,
     /// The user's own on the server; else another user's, or a shared one.
     pub personal: bool,
     /// What LIST or STATUS said.
@@ -136,6 +138,7 @@ impl FolderState {
     pub fn new(mut rec: FolderRecord, dir: PathBuf, policy: FolderPolicy) -> Self {
         let remembered = (rec.signature.take(), rec.digest.take());
         let keywords = KeywordMap::parse(&rec.keywords);
+        let unseen = rec.on_server && rec.uidvalidity.is_none();
         Self {
             rec,
             dir,
@@ -143,6 +146,7 @@ impl FolderState {
             selected: true,
             server: Presence::Never,
             disk: Presence::Never,
+            unseen,
             personal: true,
             status: None,
             permanent: None,
@@ -275,7 +279,8 @@ impl Pass<'_> {
         rec.id = id;
         let policy = self.account.policy.of(name, None);
         let dir = self.maildir.dir(name);
-        self.folders.insert(id, FolderState::new(rec, dir, policy));
+        let state = FolderState::new(rec, dir, policy);
+        self.folders.insert(id, FolderState { unseen: false, ..state });
         Ok(id)
     }
 

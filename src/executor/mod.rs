@@ -72,9 +72,13 @@ pub async fn execute(p: &mut Pass<'_>, trees: &Trees, actions: &[Action]) -> Res
         let made = here::create_folder(p, id);
         p.each(made)?;
     }
+    let mut closed = false;
     for id in b.create_there {
-        let made = there::create_folder(p, id).await;
-        p.each(made)?;
+        let made = there::create_or_close(p, id).await;
+        closed |= p.each(made)? == Some(false);
+    }
+    if closed {
+        return Ok(()); // decided anew, without what would go there
     }
     let same_folder = |(row, file): &(RowId, FileId)| {
         trees.rows.get(row).map(|r| r.folder) == trees.files.get(file).map(|f| f.folder)

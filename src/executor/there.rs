@@ -12,6 +12,21 @@ use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags, Uid, UidSet};
 use crate::reconcile::{LocalFile, Presence, Trees};
 
+/// Makes the folder that appeared here on the server. Where that will not have it, what is in the
+/// folder waits, and `status` says why: `false`.
+pub async fn create_or_close(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
+    match create_folder(p, id).await {
+        Err(e)
+            if e.kind == Kind::Refused
+                && !matches!(e.refusal, Some(Refusal::InUse | Refusal::Unavailable)) =>
+        {
+            p.folder_mut(id)?.closed = Some(e.to_string());
+            Ok(false)
+        }
+        other => other.map(|()| true),
+    }
+}
+
 /// Makes the folder on the server. One that was there before gets its use again, unless another has
 /// it now.
 pub async fn create_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
@@ -19,16 +34,10 @@ pub async fn create_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     let had = p.folder(id)?.rec.special_use;
     let mut there = p.folders.values().filter(|f| f.server == Presence::There);
     let special_use = had.filter(|_| there.all(|f| f.rec.special_use != had));
+    let refused = |e: Error| e.at(format_args!("cannot create folder {name} on the server"));
+    p.session.wire_for(&name).map_err(refused)?; // nothing is written for a name that cannot be
     p.guard.open(&p.ledger)?;
-    let wire = p
-        .session
-        .create(&name, special_use)
-        .await
-        .map_err(|e| e.at(format_args!("cannot create folder {name} on the server")))
-        .map_err(|e| match e.kind {
-            Kind::Refused => e.next("give it a name here that the server takes, or exclude it"),
-            _ => e,
-        })?;
+    let wire = p.session.create(&name, special_use).await.map_err(refused)?;
     let entry = journal::in_folder(p, Done::FolderCreate, Side::There, id, "it is here");
     let f = p.folder_mut(id)?;
     f.server = Presence::There;

@@ -116,6 +116,23 @@ impl Talk {
     }
 }
 
+/// Whether a response brings a command nearer to its end: an answer, or a part of one.
+pub(super) fn is_progress(response: &Response<'_>) -> bool {
+    matches!(
+        response,
+        Response::Tagged { .. }
+            | Response::Untagged(
+                Untagged::List(_)
+                    | Untagged::FolderStatus(_)
+                    | Untagged::Fetch(_)
+                    | Untagged::Expunge(_)
+                    | Untagged::Search(_)
+                    | Untagged::Esearch { .. }
+                    | Untagged::Vanished { .. }
+            )
+    )
+}
+
 /// Bytes of header and of body.
 fn texts(f: &Fetch<'_>) -> (u64, u64) {
     let header = f.header.as_ref().and_then(|h| h.as_deref()).map_or(0, <[u8]>::len);

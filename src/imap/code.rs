@@ -93,7 +93,10 @@ impl<'a> Code<'a> {
             b"LIMIT" => Self::Refusal(Refusal::Limit),
             b"NOPERM" | b"ACL" => Self::Refusal(Refusal::NoPerm),
             b"INUSE" => Self::Refusal(Refusal::InUse),
-            b"UNAVAILABLE" => Self::Refusal(Refusal::Unavailable),
+            // whatever was asked, it is in trouble itself (RFC 5530 3)
+            b"UNAVAILABLE" | b"SERVERBUG" | b"CORRUPTION" | b"CONTACTADMIN" => {
+                Self::Refusal(Refusal::Unavailable)
+            }
             b"EXPUNGEISSUED" => Self::Refusal(Refusal::ExpungeIssued),
             b"TOOBIG" => Self::Refusal(Refusal::TooBig),
             b"CANNOT" => Self::Refusal(Refusal::Cannot),

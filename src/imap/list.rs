@@ -320,7 +320,7 @@ impl Session {
         let cannot = || {
             let what = format!("the server cannot have a folder called {name}");
             Error::refused(Scope::Folder, Refusal::Cannot, what)
-                .next("rename the folder here, without the server's separator in it")
+                .next("rename the folder here, without the server's separator in it, or exclude it")
         };
         let hierarchy = self.hierarchy.as_ref().ok_or_else(|| {
             Error::folder(Kind::Internal, "a folder was named before the folders were listed")
@@ -375,7 +375,16 @@ impl Session {
             // some say ALREADYEXISTS, some only NO
             let there = self.status(std::slice::from_ref(&wire)).await?;
             if !matches!(there.first(), Some(Ok(Some(_)))) {
-                return Err(e.at(format!("folder {name}")));
+                let named = matches!(
+                    e.refusal,
+                    Some(Refusal::Cannot | Refusal::Limit | Refusal::Bad | Refusal::Unsaid)
+                );
+                return Err(match named {
+                    true => {
+                        e.next("rename the folder here to what the server takes, or exclude it")
+                    }
+                    false => e,
+                });
             }
         }
         self.send_aside(&line(&[b"SUBSCRIBE", &arg]));

@@ -120,6 +120,15 @@ pub fn encode(name: &str) -> Vec<u8> {
     out
 }
 
+/// What a component means that a program left as it is spelled on the wire; `None` where nothing
+/// shows that it did.
+pub fn meant(component: &str) -> Option<String> {
+    let text = decode(component.as_bytes());
+    let whole =
+        encode(&text) == component.as_bytes() && !text.chars().any(|c| raw_byte(c).is_some());
+    (whole && text != component).then_some(text)
+}
+
 fn unshift(units: &mut Vec<u16>, out: &mut Vec<u8>) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,";
     if units.is_empty() {

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::bounds::Talk;
+use tokio::time::Instant;
+
+use super::bounds::{Talk, is_progress};
 use super::capabilities::Capabilities;
 use super::frame::Limits;
 use super::login;
@@ -57,6 +59,8 @@ pub struct Session {
     dead: Option<Error>,
     /// What came since the last answer to a command.
     talk: Talk,
+    /// Since when it only says that it is still there, and what was sent to it until then.
+    lingers: Option<(Instant, u64)>,
 }
 
 /// What the server said of itself.
@@ -111,6 +115,11 @@ pub(super) enum Event<'a> {
     Data(Untagged<'a>),
 }
 
+/// How long a server may work on a command and only say that it is still there. Dovecot does every
+/// 15 s while it reads a folder anew, searches or copies; what is asked of it at once takes minutes at
+/// most, but who is cut off at that begins again from the start at the next pass.
+const LINGER: Duration = Duration::from_secs(30 * 60);
+
 /// How long a goodbye may take to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -145,6 +154,7 @@ impl Session {
             pending: Vec::new(),
             dead: None,
             talk: Talk::default(),
+            lingers: None,
         };
         s.caps = s.about.judge();
         if s.caps.id {
@@ -255,13 +265,24 @@ impl Session {
     /// The next response that means something.
     pub(super) async fn next(&mut self) -> Result<Event<'_>> {
         self.alive()?;
-        let Self { conn, caps, folder, about, pending, dead, talk, qresync, .. } = self;
+        let Self { conn, caps, folder, about, pending, dead, talk, qresync, lingers, .. } = self;
         let mut ended = |e: Error| dead.get_or_insert(e).clone();
+        let sent = conn.sent();
         let frame = conn.frame().await.map_err(&mut ended)?;
         let response = response::parse(frame);
         if let Err(what) = talk.count(&response, frame.len(), folder.most) {
             return Err(ended(protocol(what)));
         }
+        *lingers = match *lingers {
+            _ if is_progress(&response) => None,
+            Some((since, before)) if before == sent => {
+                if since.elapsed() > LINGER {
+                    return Err(ended(lingering(&about.host)));
+                }
+                Some((since, before))
+            }
+            _ => Some((Instant::now(), sent)),
+        };
         let event = match response {
             Response::Continuation(_) => Event::Continue,
             Response::Tagged { tag, answer } => {
@@ -485,6 +506,13 @@ fn advice(why: Refusal) -> &'static str {
     }
 }
 
+fn lingering(host: &str) -> Error {
+    let minutes = LINGER.as_secs() / 60;
+    let what = format!("{host} did nothing for {minutes} minutes but say that it is still there");
+    Error::account(Kind::Connection, what)
+        .next("it is tried again by itself; if it goes on, ask who runs the server")
+}
+
 /// The peer broke the protocol or a bound.
 pub(super) fn protocol(what: &str) -> Error {
     Error::account(Kind::Protocol, what)
@@ -527,3 +555,6 @@ pub(super) fn quoted(wire: &[u8]) -> Result<Vec<u8>> {
 pub(super) fn line(parts: &[&[u8]]) -> Vec<u8> {
     parts.join(&b' ')
 }
+
+#[cfg(test)]
+mod tests;

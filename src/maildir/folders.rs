@@ -63,13 +63,13 @@ impl Maildir {
                         self.complete(&fd, &relative, dev, &inside)?;
                         found.folders.push(name);
                     }
-                    None => self.leave_alone(&relative, found),
+                    None => self.leave_alone(&relative, found)?,
                 }
             }
             if holds {
                 todo.extend(inside.below);
             } else if !inside.is_folder() && !inside.below.is_empty() {
-                self.leave_alone(&relative, found);
+                self.leave_alone(&relative, found)?;
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Maildir {
                     self.complete(&fd, &relative, dev, &inside)?;
                     found.folders.push(name);
                 }
-                None => self.leave_alone(&relative, found),
+                None => self.leave_alone(&relative, found)?,
             }
         }
         Ok(())
@@ -161,18 +161,20 @@ impl Maildir {
         Ok(())
     }
 
-    fn leave_alone(&self, relative: &Path, found: &mut Listing) {
+    fn leave_alone(&self, relative: &Path, found: &mut Listing) -> Result<()> {
         let path = self.at(relative);
+        let into = "move its messages into";
         let next = match self.layout().literally(relative) {
-            Some(other) => format!("rename it to {}", self.at(&other).display()),
-            None => "rename it".to_owned(),
+            Some(ours) if self.has_dir(&ours)? => format!("{into} {}", self.at(&ours).display()),
+            Some(ours) => {
+                format!("rename it to {}, or {into} another folder", self.at(&ours).display())
+            }
+            None => format!("rename it, or {into} another folder"),
         };
-        let what = format!(
-            "{} is left alone, since its name is no folder's ({next}, or move its messages into \
-             another folder)",
-            path.display()
-        );
+        let what =
+            format!("{} is left alone, since its name is no folder's ({next})", path.display());
         found.left_alone.insert(relative.to_owned(), what);
+        Ok(())
     }
 
     fn elsewhere(&self, relative: &Path) -> Error {

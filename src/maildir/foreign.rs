@@ -46,14 +46,20 @@ impl Layout {
             }
         }
         let mut seen = BTreeSet::from([self.relative_dir(name)]);
-        let safe = |dir: &String| {
-            let taken = matches!(dir.as_str(), "cur" | "new" | "tmp");
-            let hidden = dir.starts_with('.') && *self == Self::Nested;
+        let safe = |dir: &str| {
+            let taken = matches!(dir, "cur" | "new" | "tmp");
             let odd = dir.contains(['/', '\0']);
-            !(dir.is_empty() || dir == "." || dir == ".." || taken || hidden || odd)
-                && dir.len() < NAME_MAX
+            !(dir.is_empty() || dir == "." || dir == ".." || taken || odd) && dir.len() < NAME_MAX
         };
-        let ways = ways.into_iter().filter(|(_, dirs)| dirs.iter().all(safe));
+        // mbsync's "Verbatim" hides a folder whose name begins with a dot; below another, that is
+        // how its "Legacy" calls the one without
+        let hidden = |above: &Path, at: usize, dir: &str| {
+            let theirs = at == 0 && above == root && !dir.starts_with(".mailkeep");
+            dir.starts_with('.') && *self == Self::Nested && !theirs
+        };
+        let ways = ways.into_iter().filter(|(above, dirs)| {
+            dirs.iter().enumerate().all(|(at, dir)| safe(dir) && !hidden(above, at, dir))
+        });
         let all = ways.flat_map(|(above, dirs)| {
             // mbsync's "Legacy" puts a dot before whatever is below another folder
             let top = usize::from(above == root);
@@ -117,6 +123,8 @@ mod tests {
             }
         }
         assert!(dirs(Layout::Nested, "Work", &["Work"]).is_empty());
+        assert_eq!(dirs(Layout::Nested, ".hid/.x", &[".hid/.x"]), [".hid..x"]);
+        assert!(dirs(Layout::Nested, ".mailkeep.lock", &[".mailkeep.lock"]).is_empty());
         assert!(dirs(Layout::PlusPlus, "Work/a", &["Work/a"]).is_empty());
         assert!(dirs(Layout::PlusPlus, "INBOX", &["INBOX"]).is_empty());
         assert!(dirs(Layout::PlusPlus, "a.b", &["a.b"]).is_empty());

@@ -22,6 +22,7 @@ pub use file::{
     FileIdentity, FileStat, find, identify, link_or_copy, open_message, place_path, rename, stamp,
     stat, unlink,
 };
+pub use folders::Listing;
 pub use keywords::KeywordMap;
 pub use layout::Layout;
 pub use marker::{Line, Marker, MarkerLock};

@@ -164,7 +164,7 @@ impl Maildir {
     }
 
     /// Whether there is such a directory, relative to the root, and no symlink leads there.
-    fn has_dir(&self, relative: &Path) -> Result<bool> {
+    pub(super) fn has_dir(&self, relative: &Path) -> Result<bool> {
         let mut fd = self.open_root()?;
         for part in relative {
             fd = match disk::open_dir_at(&fd, Path::new(part)) {

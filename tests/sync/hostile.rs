@@ -26,7 +26,7 @@ fn with_body(names: &[String], body: &str) -> Script {
             "* STATUS {n} (MESSAGES 1 UIDNEXT 2 UIDVALIDITY 7 UNSEEN 0 RECENT 0)\r\n"
         ));
     }
-    let caps = "CAPABILITY IMAP4rev1 LIST-EXTENDED LIST-STATUS SPECIAL-USE";
+    let caps = "CAPABILITY IMAP4rev1 LIST-EXTENDED LIST-STATUS SPECIAL-USE UNSELECT";
     let meta = format!(
         "* 1 FETCH (UID 1 FLAGS (\\Seen) INTERNALDATE \"01-Feb-2021 10:00:00 +0000\" \
          RFC822.SIZE {}",
@@ -261,6 +261,38 @@ fn a_folder_that_is_suddenly_empty_in_a_listing_that_fails() {
     mk.sync().expect(1);
     let now: usize = read_maildir(mk.maildir()).values().map(Vec::len).sum();
     assert_eq!(now, before.len());
+}
+
+/// Hoodiecrow said BAD to STATUS of a folder that is not there, and NO to opening it.
+#[test]
+fn bad_is_said_of_a_folder_that_is_gone() {
+    let named =
+        |names: &[&str]| ordinary(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+    const BAD: &str = "{tag} BAD Mailbox does not exist\r\n";
+    for (status, opening, exit) in [
+        (BAD, "{tag} NO Invalid mailbox name\r\n".to_owned(), 0),
+        // that it is there, or that nobody knows, is no absence
+        (BAD, opened("READ-ONLY"), 1),
+        (BAD, "{tag} BAD what?\r\n".to_owned(), 1),
+        (BAD, "{tag} NO [UNAVAILABLE] later\r\n".to_owned(), 1),
+        (BAD, "{tag} NO [SERVERBUG] internal error\r\n".to_owned(), 1),
+        ("{tag} NO [SERVERBUG] internal error\r\n", opened("READ-ONLY"), 1),
+        ("{tag} NO [CORRUPTION] rebuilding\r\n", opened("READ-ONLY"), 1),
+    ] {
+        let second = Script::default()
+            .on(" STATUS \"Work\"", [send(status)])
+            .on(" EXAMINE \"Work\"", [send(&opening)])
+            .before(named(&["INBOX"]));
+        let server = Scripted::in_turn(vec![named(&["INBOX", "Work"]), second]);
+        let mut mk = Mailkeep::to_port(server.port());
+        mk.deletes("mirror", "mirror");
+        mk.sync_ok();
+        for _ in 0..2 {
+            mk.sync().expect(exit);
+            assert_eq!(mk.folder("Work").is_dir(), exit != 0, "{status} {opening}");
+            assert_eq!(read_folder(&mk.folder("INBOX")).len(), 1);
+        }
+    }
 }
 
 #[test]

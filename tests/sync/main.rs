@@ -16,6 +16,7 @@ mod hostile;
 mod ladder;
 mod local;
 mod moves;
+mod names;
 mod pairing;
 mod pull;
 mod tls;

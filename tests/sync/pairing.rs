@@ -353,7 +353,7 @@ fn folders_that_are_refused_for_good_do_not_make_new_mail_old() {
     let status = world.mk.status();
     assert_eq!(status["accounts"][0]["holds"][0]["messages"], 2, "{status}");
     fs::remove_file(&shut).unwrap();
-    world.mk.sync().expect(1);
+    world.mk.sync().expect(3);
     assert_eq!(world.local("Work").len(), 12);
 }
 

@@ -6,7 +6,7 @@ use crate::common::dovecot::{Mode, Options};
 use crate::common::letters::{odd, simple, to_lf};
 use crate::common::maildir::{deliver, make_folder};
 use crate::common::*;
-use crate::world::{FOLDERS, World, synced};
+use crate::world::{World, synced};
 
 #[test]
 fn new_messages_with_flags_and_date() {
@@ -171,21 +171,6 @@ fn what_the_server_refuses_waits_and_is_shown() {
 }
 
 #[test]
-fn a_folder_that_the_server_cannot_have_is_told_of_once() {
-    let options = Options { separator: '.', ..Options::default() };
-    let world = World::synced(Dovecot::with(options));
-    make_folder(&world.mk.folder("v1.2"));
-    deliver(&world.mk.folder("v1.2"), &world.mint.letter(90));
-    deliver(&world.mk.folder("v1.2"), &world.mint.letter(91));
-    deliver(&world.mk.folder("Work"), &world.mint.letter(92));
-    let said = world.mk.sync().expect(1);
-    eprintln!("{}", said.text());
-    let told = said.stderr.lines().filter(|l| l.contains("v1.2")).count();
-    assert_eq!(told, 1, "{}", said.stderr);
-    assert_eq!(world.remote("Work").len(), FOLDERS[1].1 + 1);
-}
-
-#[test]
 fn a_directory_that_is_no_folder_s_is_told_of() {
     let world = synced();
     for dir in ["50% off", "inbox"] {
@@ -196,7 +181,9 @@ fn a_directory_that_is_no_folder_s_is_told_of() {
     fs::remove_file(&world.local("Work")[0].path).unwrap(); // a second scan looks again
     let said = world.mk.sync_ok();
     let told: Vec<_> = said.stderr.lines().filter(|l| l.contains("is left alone")).collect();
-    assert!(matches!(told.as_slice(), [a, b] if a.contains("50%25 off") && b.contains("INBOX")));
+    assert!(matches!(told.as_slice(), [a, b] if
+        a.contains("rename it to") && a.contains("50%25 off") &&
+        b.contains("(move its messages into") && b.contains("INBOX")));
     let notes = world.mk.status()["accounts"][0]["notes"].to_string();
     assert!(notes.contains("50%25 off"), "{notes}");
 }

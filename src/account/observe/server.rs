@@ -26,13 +26,14 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
     for l in listing.folders.iter().filter(|l| l.selectable) {
         listed.insert(take_listed(p, l)?);
     }
+    let (open, mut selected) = match (p.folder_named(&FolderName::inbox()), inbox) {
+        (Some(id), Some(opened)) => (Some(id), Some(p.opened_beside(id, opened)?)),
+        _ => (None, None),
+    };
     unlisted(p, &listed, unreadable).await?;
     let mut ids: Vec<FolderId> = p.folders.keys().copied().collect();
-    let open = p.folder_named(&FolderName::inbox());
-    let mut selected = match (open, inbox) {
-        (Some(id), Some(opened)) => Some(p.opened_beside(id, opened)?),
-        _ => None,
-    };
+    // to ask for one that is not listed may have closed it
+    let open = open.filter(|id| p.open.is_some_and(|(open, _)| open == *id));
     // before another is opened
     ids.sort_by_key(|id| open != Some(*id));
     for id in ids {
@@ -196,8 +197,16 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: boo
             }
             Ok(None) => vanished(p, id)?,
             // Dovecot 2.3 and Courier refuse without a code; a server in trouble has one to say so
-            // (UNAVAILABLE, INUSE, SERVERBUG). LIST was complete and did not show it either.
+            // (UNAVAILABLE, INUSE, SERVERBUG, CORRUPTION). LIST was complete and did not show it either.
             Err(e) if e.refusal == Some(Refusal::Unsaid) && !name.is_inbox() => vanished(p, id)?,
+            // BAD may be about the command (RFC 9051 7.1.3), so another one is asked
+            Err(e)
+                if e.refusal == Some(Refusal::Bad)
+                    && !name.is_inbox()
+                    && does_not_open(p, id).await? =>
+            {
+                vanished(p, id)?;
+            }
             Err(e) => {
                 let e = e.at(format!("folder {name}"));
                 p.remote_complete = false;
@@ -209,6 +218,18 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: boo
         }
     }
     Ok(())
+}
+
+/// Whether the server refuses to open a folder as one that is not there.
+async fn does_not_open(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
+    match p.open_folder(id, false, None).await {
+        Ok(_) => Ok(false),
+        Err(e) if e.kind == Kind::Refused => Ok(matches!(
+            e.refusal,
+            Some(Refusal::Unsaid | Refusal::NonExistent | Refusal::TryCreate)
+        )),
+        Err(e) => Err(e),
+    }
 }
 
 /// A folder went: its messages vanished.

@@ -3,13 +3,18 @@
 //! empty, and its messages like moved there.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::pass::Pass;
 use crate::error::{Result, Scope};
 use crate::imap::names;
+use crate::maildir::Listing;
 use crate::model::{FolderId, FolderName};
 use crate::reconcile::Presence;
+
+/// Directories, relative to the root, that are not the folders that they are called as, and the
+/// folder that is looked at there instead, if any.
+type StandIns = Vec<(Option<FolderName>, PathBuf)>;
 
 /// The folders on disk. In a dry run nothing is renamed, but looked at where it is. What stands for
 /// a folder that is left alone is left alone.
@@ -18,15 +23,11 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
     let mut ids: Vec<(FolderName, FolderId)> =
         p.folders.iter().map(|(id, f)| (f.rec.name.clone(), *id)).collect();
     ids.sort_unstable();
-    let mut stand_in = Vec::new();
-    for (name, id) in ids {
-        let selected = p.folder(id)?.selected;
-        match foreign(p, id).and_then(|dir| match dir {
-            Some(dir) => take_over(p, id, dir),
-            None => Ok(None),
-        }) {
+    let mut stand_ins = StandIns::new();
+    for (_, id) in ids {
+        match foreign(p, id) {
             Ok(None) => {}
-            Ok(Some(dir)) => stand_in.push((Some(name).filter(|_| selected), dir)),
+            Ok(Some(dir)) => take_over(p, id, dir, &mut stand_ins)?,
             Err(e) => {
                 p.local_complete = false;
                 p.note(e.widen(Scope::Folder))?;
@@ -34,8 +35,11 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
         }
     }
     let mut listing = p.maildir.listing()?;
+    while spelled(p, &listing, &mut stand_ins)? {
+        listing = p.maildir.listing()?;
+    }
     p.listed.clone_from(&listing.folders);
-    for (name, dir) in stand_in {
+    for (name, dir) in stand_ins {
         listing.left_alone.remove(&dir);
         let theirs = p.maildir.layout().name_of(&dir);
         listing.folders.retain(|n| Some(n) != theirs.as_ref());
@@ -48,10 +52,12 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
 }
 
 /// The directory that another program made for a folder that the server has, and that was never
-/// here.
+/// here. That is asked when the Maildir is taken over, and of what was left alone then: later, a
+/// name that could be another program's is somebody's choice.
 fn foreign(p: &Pass<'_>, id: FolderId) -> Result<Option<PathBuf>> {
     let f = p.folder(id)?;
-    if f.server != Presence::There || f.rec.on_disk {
+    let adopting = p.first_pass || f.unseen;
+    if f.server != Presence::There || f.rec.on_disk || !adopting {
         return Ok(None);
     }
     let name = &f.rec.name;
@@ -90,22 +96,120 @@ fn foreign(p: &Pass<'_>, id: FolderId) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// Renames it; in a dry run, says where it is.
-fn take_over(p: &mut Pass<'_>, id: FolderId, dir: PathBuf) -> Result<Option<PathBuf>> {
+/// Renames it; in a dry run, or where that fails, says what stands for the folder.
+fn take_over(p: &mut Pass<'_>, id: FolderId, dir: PathBuf, out: &mut StandIns) -> Result<()> {
     let f = p.folder(id)?;
+    let name = f.rec.name.clone();
     if !f.selected {
-        return Ok(Some(dir));
+        tell_of_stand_in(p, &dir, &name);
+        out.push((None, dir));
+        return Ok(());
     }
-    let (name, from, to) = (f.rec.name.clone(), p.maildir.root().join(&dir), f.dir.clone());
-    let what = format!("{} is the server's folder {name}", from.display());
+    let what = format!("{} is the server's folder {name}", p.maildir.root().join(&dir).display());
+    if p.options.dry_run {
+        p.folder_mut(id)?.dir = p.maildir.root().join(&dir);
+    }
+    rename(p, &name, dir, &what, out).map(|_| ())
+}
+
+/// Gives a directory the folder's name. Whether that was done.
+fn rename(
+    p: &mut Pass<'_>,
+    name: &FolderName,
+    dir: PathBuf,
+    what: &str,
+    out: &mut StandIns,
+) -> Result<bool> {
+    let to = p.maildir.dir(name);
     if p.options.dry_run {
         p.tell(format!("{what}: it would be renamed to {}", to.display()));
-        p.folder_mut(id)?.dir = from;
-        return Ok(Some(dir));
+        out.push((Some(name.clone()), dir));
+        return Ok(false);
     }
     p.write(|_| Ok(()))?; // the generation, before the first change
-    if p.maildir.take_over(&dir, &name)? {
-        p.tell(format!("{what}: renamed to {}", to.display()));
+    match p.maildir.take_over(&dir, name) {
+        Ok(true) => {
+            p.tell(format!("{what}: renamed to {}", to.display()));
+            Ok(true)
+        }
+        Ok(false) => Ok(false),
+        Err(e) => {
+            // under that name it is no folder's
+            out.push((None, dir));
+            p.local_complete = false;
+            p.note(e.widen(Scope::Folder)).map(|()| false)
+        }
     }
-    Ok(None)
+}
+
+/// What stands for a folder that is excluded looks like one of its own, if a dot joins its parts.
+fn tell_of_stand_in(p: &mut Pass<'_>, dir: &Path, name: &FolderName) {
+    let looks_like = p.maildir.layout().name_of(dir).filter(|n| proper(p, n).is_none());
+    if looks_like.is_some_and(|n| p.account.policy.selects(&n, None, false)) {
+        let dir = p.maildir.root().join(dir);
+        p.tell(format!(
+            "{} is left alone, since it may be the server's folder {name}, which is excluded \
+             (rename it if it is a folder of its own)",
+            dir.display()
+        ));
+    }
+}
+
+/// Folders as other programs spell them that the server has not, or not any more: taken over with
+/// the Maildir, they get the name that the server would be given; later they are left alone. What
+/// the ledger or the server calls so is called so. Whether any was renamed.
+fn spelled(p: &mut Pass<'_>, listing: &Listing, out: &mut StandIns) -> Result<bool> {
+    for theirs in &listing.folders {
+        let Some(name) = proper(p, theirs) else { continue };
+        let dir = p.maildir.layout().relative_dir(theirs);
+        if out.iter().any(|(_, d)| *d == dir) {
+            continue;
+        }
+        let known = p.folder_named(&name);
+        let selected = match known.and_then(|id| p.folders.get(&id)) {
+            Some(f) => f.selected,
+            None => p.account.policy.selects(&name, None, false),
+        };
+        let from = p.maildir.root().join(&dir);
+        let free = p.maildir.is_foreign(&dir, &name)?;
+        let what = format!("{} is the folder {name} as other programs spell it", from.display());
+        if !selected {
+            out.push((None, dir));
+        } else if free && p.first_pass {
+            if p.options.dry_run && known.is_none() {
+                p.add_folder(&name, |_| {})?;
+            }
+            if let (true, Some(id)) = (p.options.dry_run, p.folder_named(&name)) {
+                p.folder_mut(id)?.dir = from;
+            }
+            if rename(p, &name, dir, &what, out)? {
+                return Ok(true); // what is below it stands elsewhere now
+            }
+        } else {
+            let ours = p.maildir.dir(&name);
+            let next = match free {
+                true => format!("rename it to {}", ours.display()),
+                false => format!("move its messages into {}", ours.display()),
+            };
+            p.tell(format!("{} is left alone, since it is the folder {name} as other programs spell it ({next})", from.display()));
+            out.push((None, dir));
+        }
+    }
+    Ok(false)
+}
+
+/// The name that a folder has if it is spelled as on the wire; `None` if it is called as it stands
+/// there. What is below a known folder is spelled for itself.
+fn proper(p: &Pass<'_>, name: &FolderName) -> Option<FolderName> {
+    let parts: Vec<&str> = name.components().collect();
+    let known = (1..=parts.len()).rev().find(|n| {
+        let above = FolderName::from_components(parts.iter().take(*n).copied());
+        above.is_some_and(|a| p.folder_named(&a).is_some())
+    });
+    let known = known.unwrap_or(0);
+    let proper = parts.iter().enumerate().map(|(i, c)| match names::meant(c) {
+        Some(text) if i >= known => text,
+        _ => (*c).to_owned(),
+    });
+    FolderName::from_components(proper).filter(|n| n != name)
 }

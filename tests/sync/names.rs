@@ -1,0 +1,164 @@
+//! What folders are called: by other programs, by people, and by servers that will not have it.
+
+use std::fs;
+
+use crate::common::dovecot::Options;
+use crate::common::maildir::{deliver, make_folder};
+use crate::common::*;
+use crate::world::{World, synced};
+
+fn notes(status: &serde_json::Value) -> String {
+    status["accounts"][0]["notes"].to_string()
+}
+
+/// A server with dots in names: Dovecot's Maildir++ has another use for them.
+fn with_dots() -> Dovecot {
+    let extra = "mail_location = sdbox:~/sdbox\n".to_owned();
+    Dovecot::with(Options { extra, ..Options::default() })
+}
+
+/// To call a folder here as the server does belongs to taking over a Maildir: later, what looks as
+/// if another program had made it is a folder of its own.
+#[test]
+fn a_dot_is_no_separator_once_the_maildir_is_ours() {
+    let world = World::empty(with_dots());
+    world.mk.sync_ok();
+    make_folder(&world.mk.folder("a.b"));
+    deliver(&world.mk.folder("a.b"), &world.mint.letter(300));
+    world.server.imap().append_all("a/b", &world.mint.letters(301..303));
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!((world.local("a.b").len(), world.local("a/b").len()), (1, 2));
+    assert_eq!(world.remote("a.b").len(), 1);
+}
+
+/// What was left alone when the Maildir was taken over is taken over when it is not excluded any
+/// more; and until then `status` says what it is.
+#[test]
+fn what_was_excluded_at_first_is_taken_over_later() {
+    let mut world = World::empty(Dovecot::start());
+    let letters = world.mint.letters(0..3);
+    world.server.seed("a/b", &letters);
+    world.server.seed("Work", &world.mint.letters(3..5));
+    world.mk.set_raw("exclude", "[\"a/b\"]");
+    make_folder(&world.mk.folder("a.b"));
+    for letter in &letters {
+        deliver(&world.mk.folder("a.b"), letter);
+    }
+    for _ in 0..2 {
+        let said = world.mk.sync_ok().text();
+        assert!(said.contains("a.b is left alone"), "{said}");
+        assert_eq!(world.changes(), Vec::<String>::new());
+        assert_eq!(world.local("a.b").len(), 3);
+    }
+    assert!(notes(&world.mk.status()).contains("a.b is left alone"));
+    world.mk.unset("exclude");
+    world.proxy.reset();
+    let said = world.mk.sync_ok().text();
+    assert!(said.contains("a.b is the server's folder a/b"), "{said}");
+    assert_eq!(world.changes(), Vec::<String>::new());
+    assert_eq!(world.local("a/b").len(), 3);
+    world.assert_same();
+}
+
+/// A folder that mbsync wrote, and that the server calls otherwise meanwhile, or has no more, gets
+/// its proper name here: else the server would get one that nobody can read.
+#[test]
+fn a_foreign_name_that_the_server_has_no_more() {
+    let world = World::empty(Dovecot::start());
+    let (renamed, gone) = (world.mint.letters(0..3), world.mint.letters(3..5));
+    world.server.seed("Entwürfe alt", &renamed);
+    for (dir, letters) in [("Entw&APw-rfe", &renamed), ("Gel&APY-scht/Gr&APwA3w-e", &gone)] {
+        make_folder(&world.mk.folder(dir));
+        letters.iter().for_each(|l| drop(deliver(&world.mk.folder(dir), l)));
+    }
+    make_folder(&world.mk.folder("Gel&APY-scht"));
+    let dry = world.mk.run(&["sync", "--dry-run"]).text();
+    assert!(dry.contains("Entw&APw-rfe is the folder Entwürfe as other"), "{dry}");
+    assert!(!dry.contains("fetch") && !dry.contains("folder Entw&"), "{dry}");
+    assert!(world.mk.folder("Entw&APw-rfe").is_dir());
+    // what nobody has waits for a decision, as in any Maildir that is taken over
+    let said = world.mk.sync().expect(3).text();
+    assert!(said.contains("renamed to"), "{said}");
+    world.assert_no_bodies();
+    let mut folders = world.server.imap().list();
+    folders.retain(|f| f.contains('&') || f.contains("alt") || f.contains("Gel"));
+    assert_eq!(folders, ["Entwürfe alt", "Gelöscht", "Gelöscht/Grüße"]);
+    assert_eq!(world.local("Gelöscht/Grüße").len(), 2);
+    assert_eq!(world.local("Entwürfe alt").len() + world.local("Entwürfe").len(), 3);
+    assert_eq!(world.remote("Entwürfe alt").len() + world.remote("Entwürfe").len(), 3);
+    assert!(!world.mk.folder("Gel&APY-scht").exists());
+    world.mk.run(&["approve", "test", "1"]).expect(0);
+    world.mk.sync_ok();
+    world.assert_same();
+}
+
+/// One that comes later, or beside the proper one, is not taken for a name that somebody chose.
+#[test]
+fn a_foreign_name_that_comes_later() {
+    let world = synced();
+    for (dir, next) in
+        [("Entw&APw-rfe", "(rename it to "), ("&ANw-berblick/&ZeVnLA-", "(move its messages into ")]
+    {
+        make_folder(&world.mk.folder(dir));
+        deliver(&world.mk.folder(dir), &world.mint.letter(300));
+        for _ in 0..2 {
+            let said = world.mk.sync_ok().text();
+            assert!(
+                said.contains(&format!("{dir} is left alone")) && said.contains(next),
+                "{said}"
+            );
+        }
+        assert!(notes(&world.mk.status()).contains(&format!("{dir} is left alone")));
+        fs::remove_dir_all(world.mk.folder(dir)).unwrap();
+    }
+    assert_eq!(world.changes(), Vec::<String>::new());
+    // what the server calls so is called so
+    world.server.imap().append("Gr&APwA3w-e", &world.mint.letter(301));
+    world.mk.sync_ok();
+    deliver(&world.mk.folder("Gr&APwA3w-e"), &world.mint.letter(302));
+    world.mk.sync_ok();
+    world.assert_same();
+}
+
+/// A name that cannot be on the server waits, with the next step, and nothing else does.
+#[test]
+fn a_name_that_the_server_does_not_take() {
+    for separator in ['.', '/'] {
+        let world = World::synced(Dovecot::with(Options { separator, ..Options::default() }));
+        for folder in ["Foo.Bar", "Plain"] {
+            make_folder(&world.mk.folder(folder));
+            deliver(&world.mk.folder(folder), &world.mint.letter(300 + folder.len()));
+        }
+        for _ in 0..2 {
+            let said = world.mk.sync_ok().text();
+            let line = said.lines().find(|l| l.contains("Foo.Bar")).expect("it is said");
+            assert!(line.contains("rename the folder here"), "{separator} {said}");
+            assert_eq!(said.lines().filter(|l| l.contains("Foo.Bar")).count(), 1, "{said}");
+        }
+        assert_eq!(world.remote("Plain").len(), 1);
+        let made = world.proxy.count("CREATE \"Foo");
+        assert!(made <= 2, "once a pass: {:?}", world.proxy.commands());
+        let status = world.mk.status();
+        assert!(notes(&status).contains("Foo.Bar"), "{separator} {status}");
+        assert_eq!(world.local("Foo.Bar").len(), 1);
+        fs::rename(world.mk.folder("Foo.Bar"), world.mk.folder("FooBar")).unwrap();
+        let said = world.mk.sync_ok().text();
+        assert!(!said.contains("Foo.Bar"), "{separator} {said}");
+        world.assert_same();
+    }
+}
+
+/// mbsync in the style Verbatim puts a folder `.hid` there.
+#[test]
+fn a_hidden_folder_of_another_program() {
+    let world = World::empty(with_dots());
+    let letters = world.mint.letters(0..2);
+    world.server.imap().append_all(".hid", &letters);
+    make_folder(&world.mk.folder(".hid"));
+    letters.iter().for_each(|l| drop(deliver(&world.mk.folder(".hid"), l)));
+    world.mk.sync_ok();
+    world.assert_no_bodies();
+    assert_eq!(world.local("%2Ehid").len(), 2);
+    assert!(!world.mk.folder(".hid").exists());
+}
