@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::index::Index;
-use super::{FileId, Trees, sent, without_size};
+use super::{FileId, Trees, refiling, sent, without_size};
 use crate::model::{
     ContentHash, Fingerprint, FolderId, Gone, Identity, Row, RowId, ServerId, State, SystemFlags,
 };
@@ -175,6 +175,7 @@ fn candidates<'a>(
     trees: &'a Trees,
     index: &Index<'_>,
     round: Round,
+    arrivals: &[&Row],
     pairs: &Pairs,
 ) -> Vec<Candidate<'a>> {
     let places = |r: &Row| match round {
@@ -195,8 +196,12 @@ fn candidates<'a>(
         vanished: r.gone == Some(Gone::Vanished),
     });
     let moved = round == Round::FilesElsewhere && !trees.first_pass;
-    let files = trees.files.iter().filter(|(_, f)| match round {
-        Round::Files => true,
+    let lost = match round {
+        Round::Files => refiling::lost(trees, index, arrivals, pairs),
+        _ => BTreeSet::new(),
+    };
+    let files = trees.files.iter().filter(|(id, f)| match round {
+        Round::Files => !lost.contains(id),
         Round::FilesElsewhere => {
             !moved || f.place.file.base.is_ours() && !index.is_known(&f.identity)
         }
@@ -276,7 +281,7 @@ fn by_fingerprint(
     pairs: &mut Pairs,
     wants: &mut BTreeSet<RowId>,
 ) {
-    let candidates = candidates(trees, index, round, pairs);
+    let candidates = candidates(trees, index, round, arrivals, pairs);
     if candidates.is_empty() {
         return;
     }
