@@ -352,6 +352,26 @@ fn is_draft(trees: &Trees, a: &Row, c: &Candidate<'_>) -> bool {
     c.draft || sent::is_draft(trees, a) || trees.is_drafts(c.folder)
 }
 
+/// What is compared of two messages.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Bytes {
+    All(ContentHash),
+    /// All but what readers and mbsync write.
+    Left(ContentHash),
+}
+
+type BytesOf = fn(&Identity) -> Option<Bytes>;
+
+impl Bytes {
+    fn all(i: &Identity) -> Option<Self> {
+        i.content.map(Self::All)
+    }
+
+    fn left(i: &Identity) -> Option<Self> {
+        i.reader.map(Self::Left)
+    }
+}
+
 /// Settles a group by the bytes. Equal copies pair by multiplicity.
 fn by_content(
     arrived: &[&Row],
@@ -361,16 +381,20 @@ fn by_content(
 ) {
     // Among equal copies, first those with the same INTERNALDATE, which a move keeps; then the same
     // folder; then in the order of the ledger.
-    type Fits = (ContentHash, Option<i64>, Option<FolderId>);
-    let ways: [fn(ContentHash, &Identity, FolderId) -> Fits; 3] = [
+    type Fits = (Bytes, Option<i64>, Option<FolderId>);
+    let ways: [fn(Bytes, &Identity, FolderId) -> Fits; 3] = [
         |h, i, _| (h, Some(i.internal_date), None),
         |h, _, folder| (h, None, Some(folder)),
         |h, _, _| (h, None, None),
     ];
     let mut left: BTreeMap<Fits, VecDeque<Known>> = BTreeMap::new();
     for c in known {
-        // equal to the bytes of either copy is proof, even where the two differ
-        let Some(h) = c.identity.content else { continue };
+        // Equal to the bytes of either copy is proof, even where the two differ. Where only those of
+        // the file were read (mbsync marked it), it is what is left of them.
+        let Some(h) = Bytes::all(c.identity).or(Bytes::left(c.identity).filter(|_| !c.exact))
+        else {
+            continue;
+        };
         for way in ways {
             left.entry(way(h, c.identity, c.folder)).or_default().push_back(c.known);
         }
@@ -379,9 +403,9 @@ fn by_content(
         return;
     }
     wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
-    for way in ways {
-        for a in arrived {
-            let Some(h) = a.identity.content else { continue };
+    for (way, bytes) in ways.iter().flat_map(|w| [(w, Bytes::all as BytesOf), (w, Bytes::left)]) {
+        for a in arrived.iter().filter(|a| a.identity.content.is_some()) {
+            let Some(h) = bytes(&a.identity) else { continue };
             if pairs.by_arrival.contains_key(&a.id) {
                 continue;
             }

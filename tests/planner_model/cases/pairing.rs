@@ -451,3 +451,41 @@ fn fetched_but_not_noted_where_an_equal_one_was_deleted_here() {
     s.ends("Archive a", "Archive a");
     assert!(s.w.downloads.is_empty());
 }
+
+/// Adopted without a look at the server's bytes, since a program had put a header into the file.
+fn marked(s: &mut Scene, at: &str) -> RowId {
+    let id = s.had(Synced, at, "a");
+    s.file(at, "a").cid = s.cid("a'");
+    s.row(id).exact = false;
+    s.row(id).identity.content = None;
+    id
+}
+
+#[test]
+fn what_another_program_marked_is_moved_to_drafts() {
+    let mut s = scene();
+    marked(&mut s, "INBOX");
+    s.move_there("INBOX", "a", "Drafts");
+    s.ends("Drafts a", "Drafts a'");
+    assert_eq!(s.states(), [Synced]);
+    assert!(s.w.downloads.is_empty());
+    // but not where the server has another draft
+    let mut s = scene();
+    s.bytes("b", "<a@x>", "today", 1000);
+    marked(&mut s, "INBOX");
+    s.move_there("INBOX", "a", "Drafts");
+    s.mail("Drafts", "a").cid = s.cid("b");
+    s.ends("Drafts b", "Drafts b, INBOX a'");
+    assert_eq!(s.states(), [Kept, Synced]);
+}
+
+#[test]
+fn what_another_program_marked_is_found_beside_an_equal_one() {
+    let mut s = scene();
+    marked(&mut s, "INBOX");
+    s.arrive("INBOX", "a");
+    s.epoch("INBOX");
+    s.ends("INBOX a, INBOX a", "INBOX a, INBOX a'");
+    assert_eq!(s.states(), [Synced, Synced]);
+    assert_eq!(s.w.downloads.len(), 1);
+}
