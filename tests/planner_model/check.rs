@@ -539,11 +539,13 @@ impl Check<'_> {
         let there_only = ghosts.iter().filter(|g| came(g, 1, 0)).count();
         let here_only = ghosts.iter().filter(|g| came(g, 0, 1)).count();
         // A copy with its original's name: when that follows the server, it gets another, and of
-        // the two it may be the one that is `kept`.
+        // the two it may be the one that is `kept`. So is a copy of what came from a server.
         let base = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| file(of, g).map(|f| f.1);
         let named: BTreeSet<_> = ghosts.iter().filter_map(|g| base(was, g)).collect();
-        let copies = ghosts.iter().filter(|g| self.killed && came(g, 0, 1));
-        let unknown = copies.filter(|g| base(is, g).is_some_and(|b| named.contains(&b))).count();
+        let riddle = |b: BaseName| b.is_ours() || named.contains(&b);
+        let copies = || ghosts.iter().filter(|g| self.killed && came(g, 0, 1));
+        let riddles = copies().any(|g| base(is, g).is_some_and(riddle));
+        let unknown = if riddles { copies().count() } else { 0 };
         let loose = ghosts.iter().filter(|g| !full(was.get(g)) || !full(is.get(g))).count();
         let known = loose == there_only + here_only;
         let loose = if known { there_only.min(here_only) + unknown } else { loose };
