@@ -78,14 +78,22 @@ pub fn finish_removals(p: &mut Pass<'_>) -> Result<()> {
 
 /// Finds the copies that interrupted commands made, and notes whose they are: a copy whose file was
 /// rewritten here looks like nothing else, and where the server has no MOVE, its original is still
-/// to be expunged. What was moved whole is paired like any other move.
+/// to be expunged. What was moved whole is paired like any other move. The intent stays until
+/// something became of the copy: under a new UIDVALIDITY, it is looked for again.
 pub async fn find_copies(p: &mut Pass<'_>) -> Result<()> {
     if p.options.dry_run {
         return Ok(());
     }
+    let mut found: BTreeMap<(RowId, FolderId), usize> = BTreeMap::new();
     for intent in asked_there(p)? {
         let Some(row) = intent.row.filter(|_| intent.kind != IntentKind::Append) else { continue };
         let Some(original) = p.ledger.with(|l| l.row(row))? else { continue };
+        let alike = p.ledger.with(|l| l.by_fingerprint(&original.identity.fingerprint))?;
+        let n = found.entry((row, intent.target)).or_default();
+        if *n < alike.iter().filter(|r| is_answer(r, &intent)).count() {
+            *n += 1;
+            continue;
+        }
         // what a COPY made is a copy, whatever became of the original
         if intent.kind == IntentKind::Move && !still_there(p, &original).await? {
             continue;
@@ -93,12 +101,18 @@ pub async fn find_copies(p: &mut Pass<'_>) -> Result<()> {
         let Some(mut copy) = copy_in_target(p, &intent, &original).await? else { continue };
         copy.copy_of = Some(original.id);
         copy.keeps = keeps_in(p, &original, intent.target);
-        p.write(|tx| {
-            tx.update_row(&copy)?;
-            tx.delete_intent(intent.id)
-        })?;
+        p.write(|tx| tx.update_row(&copy))?;
+        *n += 1;
     }
     Ok(())
+}
+
+/// Whether the arrival was found to be what an intent like this one made.
+fn is_answer(arrival: &Row, intent: &Intent) -> bool {
+    arrival.state == State::Pending
+        && arrival.folder == intent.target
+        && arrival.copy_of.is_some()
+        && arrival.copy_of == intent.row
 }
 
 /// Whether the original stands where it stood. Under a new UIDVALIDITY it does if as many like it
@@ -208,7 +222,8 @@ pub fn hold_back_open_intents(
     for intent in &open {
         let file = files.of_intent(intent);
         // the intent stays until that is done, too
-        if file.is_some_and(|f| asked.adopted.contains(&f)) {
+        let answered = trees.rows.values().any(|r| is_answer(r, intent));
+        if answered || file.is_some_and(|f| asked.adopted.contains(&f)) {
             continue;
         }
         // a deletion's intent has no file, but a message that may still be on its way

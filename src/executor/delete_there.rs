@@ -13,7 +13,7 @@ use crate::account::pass::Pass;
 use crate::error::{Kind, Result};
 use crate::imap::Expunged;
 use crate::ledger::{Action as Done, IntentKind, Side};
-use crate::model::{FolderId, Row, RowId, UidSet};
+use crate::model::{FolderId, Row, RowId, State, UidSet};
 use crate::reconcile::Trees;
 
 /// Expunges the originals of messages whose copies are there.
@@ -187,6 +187,9 @@ async fn expunge_folder(
                 Expunged::Marked => tx.update_row(&marked(row))?,
             }
             if let Some(copy) = copies.and_then(|c| c.get(&row.id)) {
+                if copy.state == State::Pending {
+                    tx.answer(copy)?;
+                }
                 let copy = Row { copy_of: None, ..copy.clone() };
                 tx.update_row(&copy)?;
             }

@@ -516,6 +516,7 @@ fn link_one(p: &mut Pass<'_>, trees: &Trees, arrival: RowId, from: RowId) -> Res
     p.report.new_in.insert(name);
     p.write(|tx| {
         tx.update_row(&row)?;
+        tx.answer(&row)?;
         tx.journal(&e)
     })?;
     Ok(true)

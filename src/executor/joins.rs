@@ -21,6 +21,8 @@ struct Changes {
     remove: BTreeSet<RowId>,
     update: BTreeMap<RowId, Row>,
     insert: Vec<Row>,
+    /// Arrivals, among them copies that interrupted commands made.
+    adopted: Vec<Row>,
     entries: Vec<JournalEntry>,
     targets: BTreeSet<FolderId>,
     sources: BTreeSet<FolderId>,
@@ -125,6 +127,7 @@ fn commit(p: &mut Pass<'_>, c: Changes) -> Result<()> {
         for row in &c.insert {
             tx.insert_row(row)?;
         }
+        c.adopted.iter().try_for_each(|a| tx.answer(a))?;
         c.entries.iter().try_for_each(|e| tx.journal(e))
     })?;
     for file in &c.files {
@@ -267,6 +270,7 @@ fn adopt(
     });
     let why = "the same message is on the server and here";
     c.entries.push(journal::of_row(p, Done::Adopt, Side::Here, &row, why));
+    c.adopted.extend(a.copy_of.is_some().then(|| a.clone()));
     c.update(row);
     c.files.push(file);
     Ok(())

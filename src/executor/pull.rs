@@ -460,6 +460,7 @@ fn commit(
                 }
                 if job.pending {
                     tx.update_row(&row)?;
+                    tx.answer(&row)?;
                 } else {
                     tx.insert_row(&row)?;
                 }

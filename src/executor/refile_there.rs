@@ -107,6 +107,7 @@ async fn move_group(
     let mut updates = Vec::new();
     let mut stays = Vec::new();
     let mut entries = Vec::new();
+    let arrivals: Vec<Row> = rows.iter().filter(|r| r.state == State::Pending).cloned().collect();
     for row in rows {
         let new = row.uid.and_then(|u| pairs.get(&u).copied());
         let (Some(uid), Some(file)) = (new, files.get(&row.id)) else { continue };
@@ -139,6 +140,7 @@ async fn move_group(
         for row in &stays {
             tx.insert_row(row)?;
         }
+        arrivals.iter().try_for_each(|a| tx.answer(a))?;
         open.iter().try_for_each(|i| tx.delete_intent(*i))?;
         entries.iter().try_for_each(|e| tx.journal(e))
     })

@@ -11,7 +11,7 @@ use super::values::{
 };
 use super::{Tx, View};
 use crate::Result;
-use crate::model::{FolderId, Identity, Place, RowId, Uid, UidValidity};
+use crate::model::{FolderId, Identity, Place, Row, RowId, Uid, UidValidity};
 
 /// An intent's number. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +118,21 @@ impl Tx<'_> {
     pub fn delete_intent(&mut self, id: IntentId) -> Result<()> {
         self.run(|c| run_one(c, "DELETE FROM intents WHERE id = ?1", "that intent", [id.0]))
     }
+
+    /// Removes the intent that made this arrival, if one did, in the transaction in which it is no
+    /// longer a mere arrival.
+    pub fn answer(&mut self, arrival: &Row) -> Result<()> {
+        let Some(of) = arrival.copy_of else { return Ok(()) };
+        self.run(|c| {
+            run(
+                c,
+                "DELETE FROM intents WHERE id = (SELECT min(id) FROM intents \
+                 WHERE row = ?1 AND target_id = ?2 AND kind IN ('copy', 'move'))",
+                [of.0, arrival.folder.0],
+            )
+        })?;
+        Ok(())
+    }
 }
 
 fn intent(r: &mut Cells<'_>) -> Inner<Intent> {
@@ -140,7 +155,8 @@ fn intent(r: &mut Cells<'_>) -> Inner<Intent> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::fixture::{folder, identity, ledger, place};
+    use crate::ledger::fixture::{folder, identity, in_state, ledger, place};
+    use crate::model::State;
 
     #[test]
     fn an_intent_stays_until_it_is_resolved() {
@@ -171,7 +187,14 @@ mod tests {
         moved.id = l.write(|tx| tx.add_intent(&moved)).unwrap();
         sent.id = l.write(|tx| tx.add_intent(&sent)).unwrap();
         assert_eq!(l.intents().unwrap(), [moved.clone(), sent.clone()]);
-        l.write(|tx| tx.delete_intent(moved.id)).unwrap();
+        let mut copy = in_state(g, 9, State::Pending);
+        for (of, folder) in [(None, g), (Some(RowId(6)), g), (Some(RowId(5)), f)] {
+            (copy.copy_of, copy.folder) = (of, folder);
+            l.write(|tx| tx.answer(&copy)).unwrap();
+            assert_eq!(l.intents().unwrap().len(), 2, "it answers another");
+        }
+        (copy.copy_of, copy.folder) = (Some(RowId(5)), g);
+        l.write(|tx| tx.answer(&copy)).unwrap();
         assert_eq!(l.intents().unwrap(), [sent]);
         assert!(l.write(|tx| tx.delete_intent(moved.id)).is_err());
         assert!(l.write(|tx| tx.delete_folder(g)).is_err(), "an intent waits for that folder");

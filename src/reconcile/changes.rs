@@ -296,7 +296,8 @@ fn copy_of(trees: &Trees, index: &Index<'_>, pairs: &Pairs, row: &Row) -> Option
         State::Kept | State::Absent => false,
     };
     let mut copies = index.copies_of(row.id).iter();
-    copies.find(|c| c.on_server() && stands(c)).map(|c| c.id)
+    let there = |c: &Row| c.on_server() || pairs.by_row.contains_key(&c.id);
+    copies.find(|c| there(c) && stands(c)).map(|c| c.id)
 }
 
 /// Rows with the same bytes on the server and here, outside Trash and Junk: the first of each

@@ -73,6 +73,11 @@ impl<'a> Index<'a> {
             .filter_map(|id| Some((*id, trees.files.get(id)?)))
     }
 
+    /// The files with these bytes.
+    pub fn equal(&self, content: ContentHash) -> &[FileId] {
+        self.content.get(&content).map_or(&[], Vec::as_slice)
+    }
+
     /// A row whose file can stand for an arrival, by the server's own id.
     pub fn linkable(&self, arrival: &Row) -> Option<RowId> {
         self.linkable.get(arrival.identity.server_id.as_ref()?).copied()

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::index::Index;
-use super::{FileId, Trees, sent, without_size};
+use super::{FileId, Trees, refiling, sent, without_size};
 use crate::model::{
     ContentHash, Fingerprint, FolderId, Gone, Identity, Row, RowId, ServerId, State, SystemFlags,
 };
@@ -175,6 +175,7 @@ fn candidates<'a>(
     trees: &'a Trees,
     index: &Index<'_>,
     round: Round,
+    arrivals: &[&Row],
     pairs: &Pairs,
 ) -> Vec<Candidate<'a>> {
     let places = |r: &Row| match round {
@@ -195,8 +196,12 @@ fn candidates<'a>(
         vanished: r.gone == Some(Gone::Vanished),
     });
     let moved = round == Round::FilesElsewhere && !trees.first_pass;
-    let files = trees.files.iter().filter(|(_, f)| match round {
-        Round::Files => true,
+    let lost = match round {
+        Round::Files => refiling::lost(trees, index, arrivals, pairs),
+        _ => BTreeSet::new(),
+    };
+    let files = trees.files.iter().filter(|(id, f)| match round {
+        Round::Files => !lost.contains(id),
         Round::FilesElsewhere => {
             !moved || f.place.file.base.is_ours() && !index.is_known(&f.identity)
         }
@@ -276,7 +281,7 @@ fn by_fingerprint(
     pairs: &mut Pairs,
     wants: &mut BTreeSet<RowId>,
 ) {
-    let candidates = candidates(trees, index, round, pairs);
+    let candidates = candidates(trees, index, round, arrivals, pairs);
     if candidates.is_empty() {
         return;
     }
@@ -347,6 +352,26 @@ fn is_draft(trees: &Trees, a: &Row, c: &Candidate<'_>) -> bool {
     c.draft || sent::is_draft(trees, a) || trees.is_drafts(c.folder)
 }
 
+/// What is compared of two messages.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Bytes {
+    All(ContentHash),
+    /// All but what readers and mbsync write.
+    Left(ContentHash),
+}
+
+type BytesOf = fn(&Identity) -> Option<Bytes>;
+
+impl Bytes {
+    fn all(i: &Identity) -> Option<Self> {
+        i.content.map(Self::All)
+    }
+
+    fn left(i: &Identity) -> Option<Self> {
+        i.reader.map(Self::Left)
+    }
+}
+
 /// Settles a group by the bytes. Equal copies pair by multiplicity.
 fn by_content(
     arrived: &[&Row],
@@ -356,16 +381,20 @@ fn by_content(
 ) {
     // Among equal copies, first those with the same INTERNALDATE, which a move keeps; then the same
     // folder; then in the order of the ledger.
-    type Fits = (ContentHash, Option<i64>, Option<FolderId>);
-    let ways: [fn(ContentHash, &Identity, FolderId) -> Fits; 3] = [
+    type Fits = (Bytes, Option<i64>, Option<FolderId>);
+    let ways: [fn(Bytes, &Identity, FolderId) -> Fits; 3] = [
         |h, i, _| (h, Some(i.internal_date), None),
         |h, _, folder| (h, None, Some(folder)),
         |h, _, _| (h, None, None),
     ];
     let mut left: BTreeMap<Fits, VecDeque<Known>> = BTreeMap::new();
     for c in known {
-        // equal to the bytes of either copy is proof, even where the two differ
-        let Some(h) = c.identity.content else { continue };
+        // Equal to the bytes of either copy is proof, even where the two differ. Where only those of
+        // the file were read (mbsync marked it), it is what is left of them.
+        let Some(h) = Bytes::all(c.identity).or(Bytes::left(c.identity).filter(|_| !c.exact))
+        else {
+            continue;
+        };
         for way in ways {
             left.entry(way(h, c.identity, c.folder)).or_default().push_back(c.known);
         }
@@ -374,9 +403,9 @@ fn by_content(
         return;
     }
     wants.extend(arrived.iter().filter(|a| a.identity.content.is_none()).map(|a| a.id));
-    for way in ways {
-        for a in arrived {
-            let Some(h) = a.identity.content else { continue };
+    for (way, bytes) in ways.iter().flat_map(|w| [(w, Bytes::all as BytesOf), (w, Bytes::left)]) {
+        for a in arrived.iter().filter(|a| a.identity.content.is_some()) {
+            let Some(h) = bytes(&a.identity) else { continue };
             if pairs.by_arrival.contains_key(&a.id) {
                 continue;
             }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::index::Index;
 use super::pairing::{Known, Pairs};
 use super::{FileId, LocalFile, Trees};
 use crate::model::{BaseName, ContentHash, FolderId, Identity, Row, RowId, State, SystemFlags};
@@ -135,6 +136,50 @@ pub(super) fn refile<'a>(trees: &'a Trees, pairs: &Pairs) -> Refiled<'a> {
     }
     if !trees.first_pass {
         edited(trees, pairs, &free, &mut out);
+    }
+    out
+}
+
+/// The files of rows that lost theirs, and whose messages the server has still: moved or renamed here,
+/// they are not what arrived, however equal that is. Else one message would stand for two, and the
+/// other be expunged. A name of ours that none of the rows had is that of a download that was cut
+/// short. Of more files than rows, those stay that stand where an equal message arrived.
+pub(super) fn lost(
+    trees: &Trees,
+    index: &Index<'_>,
+    arrivals: &[&Row],
+    pairs: &Pairs,
+) -> BTreeSet<FileId> {
+    let mut rows: BTreeMap<ContentHash, (usize, BTreeSet<&BaseName>)> = BTreeMap::new();
+    for r in trees.missing.iter().filter_map(|id| trees.rows.get(id)) {
+        if let (Some(h), Some(place)) = (r.identity.content, &r.place)
+            && r.state == State::Synced
+            && (r.on_server() || pairs.by_row.contains_key(&r.id))
+        {
+            let (n, names) = rows.entry(h).or_default();
+            *n += 1;
+            names.insert(&place.file.base);
+        }
+    }
+    if rows.is_empty() {
+        return BTreeSet::new();
+    }
+    let unpaired = arrivals.iter().filter(|a| !pairs.by_arrival.contains_key(&a.id));
+    let arrived: BTreeSet<_> = unpaired.map(|a| (a.folder, &a.identity.fingerprint)).collect();
+    let mut out = BTreeSet::new();
+    for (h, (n, names)) in rows {
+        let free = index.equal(h).iter().filter(|id| !pairs.files.contains(id));
+        let mut files: Vec<(bool, bool, FileId)> = free
+            .filter_map(|id| {
+                let f = trees.files.get(id)?;
+                let base = &f.place.file.base;
+                let named = names.contains(base);
+                let arrives = arrived.contains(&(f.folder, &f.identity.fingerprint));
+                (named || !base.is_ours()).then_some((!named, arrives, *id))
+            })
+            .collect();
+        files.sort();
+        out.extend(files.into_iter().take(n).map(|(.., id)| id));
     }
     out
 }

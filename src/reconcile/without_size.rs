@@ -67,12 +67,12 @@ pub(super) fn elsewhere(
             pairs.join(a.id, Known::File(f, false));
             continue;
         }
-        by_reader(trees, &group.arrived, &group.files, &[true, false], pairs, wants);
+        by_reader(trees, &group.arrived, &group.files, pairs, wants);
         // an edited draft keeps its Message-ID and Date, but not its bytes; either side may lack the
         // flag
         let arrived: Vec<&Row> = group.drafts.0.into_iter().chain(group.arrived).collect();
         let files: Vec<FileId> = group.drafts.1.into_iter().chain(group.files).collect();
-        by_reader(trees, &arrived, &files, &[true], pairs, wants);
+        by_reader(trees, &arrived, &files, pairs, wants);
     }
 }
 
@@ -81,7 +81,6 @@ fn by_reader(
     trees: &Trees,
     arrived: &[&Row],
     files: &[FileId],
-    same_folder: &[bool],
     pairs: &mut Pairs,
     wants: &mut BTreeSet<RowId>,
 ) {
@@ -90,7 +89,7 @@ fn by_reader(
     }
     let left = arrived.iter().filter(|a| !pairs.by_arrival.contains_key(&a.id));
     wants.extend(left.filter(|a| a.identity.content.is_none()).map(|a| a.id));
-    for same_folder in same_folder {
+    for same_folder in [true, false] {
         for a in arrived {
             let fits = |id: &&FileId| {
                 !pairs.files.contains(id)

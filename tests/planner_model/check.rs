@@ -53,6 +53,8 @@ pub struct Check<'a> {
     pub policy: &'a Policy,
     /// What became of the ledger.
     pub fate: Fate,
+    /// It was killed in between.
+    pub killed: bool,
 }
 
 /// Of what something is said.
@@ -527,9 +529,26 @@ impl Check<'_> {
         if there + here == 0 && want_there + want_here > 0 && !renamed {
             return say("lost");
         }
-        // where nothing came and nothing went, none may be missing
+        // Where nothing went, none may be missing: not of those that were moved, nor of what came
+        // on one side. One that came here and one that came there may be one.
         let full = |s: Option<&Spot>| s.is_some_and(|s| s.server.len() == 1 && s.local.len() == 1);
+        let came = |g: &&Ghost, there: usize, here: usize| {
+            let now = is.get(g).is_some_and(|s| s.server.len() == there && s.local.len() == here);
+            now && !was.contains_key(g) && self.fate == Fate::Stays
+        };
+        let there_only = ghosts.iter().filter(|g| came(g, 1, 0)).count();
+        let here_only = ghosts.iter().filter(|g| came(g, 0, 1)).count();
+        // A copy with its original's name: when that follows the server, it gets another, and of
+        // the two it may be the one that is `kept`. So is a copy of what came from a server.
+        let base = |of: &BTreeMap<Ghost, Spot>, g: &Ghost| file(of, g).map(|f| f.1);
+        let named: BTreeSet<_> = ghosts.iter().filter_map(|g| base(was, g)).collect();
+        let riddle = |b: BaseName| b.is_ours() || named.contains(&b);
+        let copies = || ghosts.iter().filter(|g| self.killed && came(g, 0, 1));
+        let riddles = copies().any(|g| base(is, g).is_some_and(riddle));
+        let unknown = if riddles { copies().count() } else { 0 };
         let loose = ghosts.iter().filter(|g| !full(was.get(g)) || !full(is.get(g))).count();
+        let known = loose == there_only + here_only;
+        let loose = if known { there_only.min(here_only) + unknown } else { loose };
         if there + loose < want_there || here + loose < want_here {
             return say("thinned out");
         }

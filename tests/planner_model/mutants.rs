@@ -1,7 +1,7 @@
 //! Does the checker see anything? Planners and policies that are wrong on purpose: each must be
 //! caught, and by what the checker says, not by an assertion of the executor's stand-in.
 
-use mailkeep::model::{Flags, State};
+use mailkeep::model::{Flags, Row, State};
 use mailkeep::policy::decide::{Action, Decision, Standing, Verdict, decide};
 use mailkeep::policy::{Brake, Policy};
 use mailkeep::reconcile::{Change, Plan, Trees, plan};
@@ -87,6 +87,38 @@ fn take_a_local_move_for_a_deletion_and_a_new_message() {
             }
             c => vec![c],
         })
+    }
+    must_fail(Brain { plan: blind, ..REAL });
+}
+
+#[test]
+fn take_what_was_moved_here_for_what_arrived_there() {
+    fn blind(trees: &Trees) -> Plan {
+        let arrived = |c: &Change| match c {
+            Change::Arrived { arrival, .. } => Some(trees.rows[arrival].clone()),
+            _ => None,
+        };
+        let mut left: Vec<_> = plan(trees).changes.iter().filter_map(arrived).collect();
+        let mut taken = Vec::new();
+        let mut p = replacing(trees, |c| match c {
+            Change::MovedHere { row, file } if trees.rows[&row].state == State::Synced => {
+                let f = &trees.files[&file];
+                let is = |a: &Row| {
+                    let (a, f) = ((&a.identity, a.folder), (&f.identity, f.folder));
+                    a.1 == f.1
+                        && a.0.fingerprint == f.0.fingerprint
+                        && a.0.wire_size == f.0.wire_size
+                };
+                let Some(at) = left.iter().position(is) else { return vec![c] };
+                let arrival = left.remove(at).id;
+                taken.push(arrival);
+                vec![Change::Adopted { arrival, file, exact: true }, Change::VanishedHere(row)]
+            }
+            c => vec![c],
+        });
+        p.changes
+            .retain(|c| !matches!(c, Change::Arrived { arrival, .. } if taken.contains(arrival)));
+        p
     }
     must_fail(Brain { plan: blind, ..REAL });
 }

@@ -63,11 +63,13 @@ pub enum Kind {
     EditAndMove,
     AppearOurs,
     RenameFolderBoth,
+    /// The same message is moved on one side, and copied to the same folder on the other.
+    MoveAndCopy,
 }
 
 use Kind::*;
 
-const KINDS: [Kind; 36] = [
+const KINDS: [Kind; 37] = [
     Arrive,
     Arrive,
     ArriveEqual,
@@ -104,6 +106,7 @@ const KINDS: [Kind; 36] = [
     EditAndMove,
     AppearOurs,
     RenameFolderBoth,
+    MoveAndCopy,
 ];
 
 /// Something that happens.
@@ -594,6 +597,32 @@ fn one(w: &mut World, case: &Case, op: Op, rng: &mut Rng) -> Option<()> {
                 w.disk.insert(to.clone(), d);
                 let b = w.server.remove(&f)?;
                 w.server.insert(to, b);
+            }
+        }
+        MoveAndCopy => {
+            let rows: Vec<_> = w.ledger.rows.values().filter(|_| case.copies).cloned().collect();
+            let row = take(rows, op.a)?;
+            let from = w.name(row.folder);
+            let to = server_folder(w, op.b).filter(|f| w.disk.contains_key(f))?;
+            let base = row.place.as_ref()?.file.base.clone();
+            let (mail, file) = (w.mail(row.folder, row.uid)?.clone(), w.row_file(&row)?.clone());
+            if mail.cid != file.cid || torn(w, mail.cid) {
+                return None;
+            }
+            let there = if op.c.is_multiple_of(3) { w.foreign_base() } else { base.clone() };
+            if in_place(w, &to, &there, file.cid) {
+                return None;
+            }
+            let ghost = w.fresh();
+            if op.c.is_multiple_of(2) {
+                w.disk.get_mut(&from)?.remove(&base);
+                w.put_file(&to, there, file);
+                w.put_mail(&to, Mail { ghost, ..mail });
+            } else {
+                let there = if to == from { w.foreign_base() } else { there };
+                w.put_file(&to, there, File { ghost, ..file });
+                w.server.get_mut(&from)?.mails.remove(&row.uid?.get());
+                w.put_mail(&to, mail);
             }
         }
         DeleteFolderHere => {

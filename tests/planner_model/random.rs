@@ -56,7 +56,13 @@ fn sequel(first: Option<World>, case: &Case) -> Option<(World, Case)> {
 fn first(before: &World, case: &Case, brain: Brain) -> Result<Option<World>, String> {
     let mut perturbed = before.clone();
     perturb(&mut perturbed, case);
-    let check = Check { before, perturbed: &perturbed, policy: &case.policy, fate: case.fate };
+    let check = Check {
+        before,
+        perturbed: &perturbed,
+        policy: &case.policy,
+        fate: case.fate,
+        killed: false,
+    };
     let mut w = perturbed.clone();
     if case.complete != (true, true) {
         let p = pass(&mut w, &case.policy, brain, case.complete).map_err(|_| "killed")?;
@@ -91,6 +97,7 @@ fn killed(
     case: &Case,
     brain: Brain,
 ) -> Result<(), String> {
+    let check = &Check { killed: true, ..*check };
     let mut rng = Rng(case.seed ^ 0x6b69_6c6c);
     let steps = through.steps;
     for _ in 0..steps.min(4) {

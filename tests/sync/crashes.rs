@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use crate::common::dovecot::Mode;
@@ -369,6 +370,49 @@ fn other_uids_everywhere_after_a_move_that_was_cut() {
     }
 }
 
+/// Killed while it finds out what a cut command did, before one step in two (MAILKEEP_EVERY_STEP=1:
+/// each); then all UIDs are new once more.
+#[test]
+fn other_uids_everywhere_again_while_a_command_that_was_cut_is_resolved() {
+    let every = std::env::var("MAILKEEP_EVERY_STEP").is_ok_and(|v| v != "0");
+    let sample = if every { 1 } else { 2 };
+    for (change, end) in [("copy", [3, 3, 0]), ("move", [2, 3, 0]), ("delete", [2, 2, 1])] {
+        // the steps before are those of every pass
+        let next = AtomicU64::new(8);
+        let killed = || killed_while_resolving(change, next.fetch_add(sample, SeqCst), end);
+        std::thread::scope(|s| (0..6).for_each(|_| drop(s.spawn(|| while killed() {}))));
+        assert!(next.into_inner() > 20, "{change}: it was not killed often");
+    }
+}
+
+/// Whether it was killed at all.
+fn killed_while_resolving(change: &str, at: u64, end: [usize; 3]) -> bool {
+    let mut world = World::empty(Dovecot::in_mode(Mode::Plain));
+    world.mk.deletes("keep", "trash").policy("trash", "Trash");
+    world.server.seed("INBOX", &world.mint.letters(0..3));
+    world.server.seed("Work", &world.mint.letters(3..5));
+    world.mk.sync_ok();
+    let letter = world.remote("INBOX").swap_remove(0);
+    let file = world.twin("INBOX", &letter);
+    match change {
+        "copy" => drop(maildir::mutt_copy(&file, &world.mk.folder("Work"))),
+        "move" => drop(maildir::move_file(&file, &world.mk.folder("Work"))),
+        _ => fs::remove_file(file.path).unwrap(),
+    }
+    cut_and_renumber(&mut world, "COPY");
+    world.proxy.set(Faults::default());
+    world.mk.environment("MAILKEEP_KILL_AT", Some(&at.to_string()));
+    let killed = world.mk.sync().status.is_none();
+    world.mk.environment("MAILKEEP_KILL_AT", None);
+    renumber(&mut world);
+    finish_renumbered(&world);
+    let folders = ["INBOX", "Work", "Trash"];
+    let both = (folders.map(|f| world.uids(f).len()), folders.map(|f| world.local(f).len()));
+    let history = world.mk.run(&["history"]).text();
+    assert_eq!(both, (end, end), "{change}, killed at step {at}: {history}");
+    killed
+}
+
 /// A server may store an upload in its own way.
 #[test]
 fn other_uids_everywhere_after_an_upload_that_was_altered() {
@@ -397,6 +441,10 @@ fn other_uids_everywhere_after_an_upload_that_was_altered() {
 fn cut_and_renumber(world: &mut World<Dovecot>, on: &str) {
     world.proxy.set(Faults { cut_on: Some(on.into()), cut_answer: true, ..Faults::default() });
     world.mk.sync().expect(1);
+    renumber(world);
+}
+
+fn renumber(world: &mut World<Dovecot>) {
     for folder in world.server.imap().list() {
         if world.server.imap().count(&folder) > 0 {
             world.server.reset_uidvalidity(&folder);

@@ -166,6 +166,30 @@ fn moved_on_both_sides() {
     assert_eq!(total, FOLDERS.iter().map(|(_, n)| n).sum::<usize>());
 }
 
+/// Moved on one side, and copied to the same folder on the other: two were asked for.
+#[test]
+fn moved_on_one_side_and_copied_on_the_other() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        let all = world.remote("INBOX");
+        let (a, b) = (&all[0], &all[1]);
+        world.server.imap().copy("INBOX", &[a.uid], "Work");
+        move_file(&world.twin("INBOX", a), &world.mk.folder("Work"));
+        mutt_copy(&world.twin("INBOX", b), &world.mk.folder("Work"));
+        world.server.imap().move_to("INBOX", &[b.uid], "Work");
+        world.mk.sync_ok();
+        let there = world.remote("Work");
+        for m in [a, b] {
+            assert_eq!(there.iter().filter(|r| r.hash == m.hash).count(), 2, "{mode:?}");
+        }
+        assert_eq!((world.remote("INBOX").len(), there.len()), (18, 16), "{mode:?}");
+        assert_eq!((world.local("INBOX").len(), world.local("Work").len()), (18, 16), "{mode:?}");
+        world.proxy.reset();
+        world.mk.sync_ok();
+        assert_eq!(world.changes(), Vec::<String>::new());
+    }
+}
+
 #[test]
 fn moved_there_and_deleted_here() {
     let world = synced();

@@ -190,6 +190,30 @@ fn drafts_and_equal_copies_written_by_mbsync() {
     assert_eq!((world.remote("INBOX").len(), world.remote("Work").len()), (2, 2));
 }
 
+/// The same across folders: refiled before the first pass, and moved to the drafts on the server
+/// after it.
+#[test]
+fn drafts_written_by_mbsync_and_refiled() {
+    let world = World::empty(Dovecot::start());
+    world.server.seed("INBOX", &world.mint.letters(0..3));
+    let draft = letters::simple("<draft@test>", "s", "x");
+    world.server.imap().append("Drafts", &Letter::new(draft, &["\\Draft"], 1_600_000_001));
+    mbsync(&world);
+    maildir::move_file(&world.local("Drafts")[0], &world.mk.folder("INBOX"));
+    let inodes = world.inodes("INBOX");
+    world.mk.sync_ok();
+    assert_eq!((world.local("Drafts").len(), world.remote("Drafts").len()), (1, 1));
+    let moved = world.remote("INBOX").swap_remove(0);
+    world.server.imap().move_to("INBOX", &[moved.uid], "Drafts");
+    world.mk.sync_ok();
+    assert_eq!((world.local("Drafts").len(), world.remote("Drafts").len()), (2, 2));
+    assert_eq!((world.local("INBOX").len(), world.remote("INBOX").len()), (2, 2));
+    let now = &world.inodes("INBOX") | &world.inodes("Drafts");
+    assert_eq!(now, inodes, "the same files");
+    assert!(world.mk.run(&["kept"]).stdout.trim().is_empty());
+    assert_eq!(world.changes(), Vec::<String>::new());
+}
+
 /// mbsync and OfflineIMAP leave a folder's name in the server's encoding, OfflineIMAP joins its
 /// parts by a dot, and many have an Inbox.
 #[test]

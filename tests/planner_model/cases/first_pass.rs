@@ -200,10 +200,23 @@ fn what_was_sent_is_not_what_came_back_from_the_list() {
 #[test]
 fn a_draft_never_pairs_without_the_size() {
     let mut s = scene();
+    s.bytes("b", "<a@x>", "today", 1011);
     s.arrive("Drafts", "a");
-    s.put("INBOX", "a'");
+    s.put("INBOX", "b");
     lost(&mut s);
-    s.ends("Drafts a", "Drafts a, INBOX a'");
+    s.ends("Drafts a", "Drafts a, INBOX b");
+}
+
+#[test]
+fn a_draft_that_mbsync_marked_was_refiled() {
+    for (there, here) in [("Drafts", "INBOX"), ("INBOX", "Drafts"), ("Archive", "INBOX")] {
+        let mut s = scene();
+        s.arrive(there, "a").flags = flags("\\Draft");
+        s.put(here, "a'");
+        lost(&mut s);
+        let p = s.ends(&format!("{there} a"), &format!("{there} a'"));
+        assert!(p.held.is_empty() && s.w.downloads.is_empty());
+    }
 }
 
 #[test]

@@ -364,3 +364,128 @@ fn kept_mail_that_was_deleted_here_and_is_there_again_keeps_its_keep() {
         assert_eq!(s.states(), [Kept]);
     }
 }
+
+/// Moved here from INBOX into Archive, where another client made a copy of it meanwhile: two were
+/// asked for.
+#[test]
+fn moved_here_where_a_copy_was_made_there() {
+    for policy in [LocalDelete::Mirror, LocalDelete::Trash, LocalDelete::Keep] {
+        for same_name in [false, true] {
+            let mut s = scene();
+            s.policy.local_delete = policy;
+            let id = s.had(Synced, "INBOX", "a");
+            let date = s.mail("INBOX", "a").date;
+            s.arrive("Archive", "a").date = date;
+            if same_name {
+                let base = s.row(id).place.clone().unwrap().file.base;
+                let file = s.remove("INBOX", "a");
+                s.w.put_file(&folder("Archive"), base, file);
+            } else {
+                s.move_here("INBOX", "a", "Archive");
+            }
+            s.ends("Archive a, Archive a", "Archive a, Archive a");
+            assert_eq!(s.states(), [Synced, Synced]);
+            assert_eq!(s.w.downloads.len(), 1, "the copy");
+        }
+    }
+}
+
+#[test]
+fn renamed_here_where_a_copy_was_made_there() {
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    s.arrive("INBOX", "a");
+    s.move_here("INBOX", "a", "INBOX");
+    s.ends("INBOX a, INBOX a", "INBOX a, INBOX a");
+}
+
+#[test]
+fn moved_here_where_a_copy_was_made_there_under_other_uids() {
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    s.arrive("Archive", "a");
+    s.move_here("INBOX", "a", "Archive");
+    s.epoch("INBOX");
+    s.epoch("Archive");
+    s.ends("Archive a, Archive a", "Archive a, Archive a");
+}
+
+#[test]
+fn moved_there_where_a_copy_was_made_here() {
+    for same_name in [false, true] {
+        for appended in [false, true] {
+            let mut s = mirror();
+            let id = s.had(Synced, "INBOX", "a");
+            let base = s.row(id).place.clone().unwrap().file.base;
+            let file = File { ghost: s.w.fresh(), ..s.file("INBOX", "a").clone() };
+            let base = if same_name { base } else { s.w.foreign_base() };
+            s.w.put_file(&folder("Archive"), base, file);
+            s.move_there("INBOX", "a", "Archive");
+            s.mail("Archive", "a").date += i64::from(appended);
+            s.ends("Archive a, Archive a", "Archive a, Archive a");
+            assert!(s.w.downloads.is_empty());
+        }
+    }
+}
+
+/// Of what was copied here and there, one copy is enough; the other file is the one that was moved.
+#[test]
+fn moved_here_where_a_copy_was_made_on_both_sides() {
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    s.arrive("Archive", "a");
+    s.put("Archive", "a");
+    s.move_here("INBOX", "a", "Junk");
+    s.ends("Archive a, Junk a", "Archive a, Junk a");
+    assert!(s.w.downloads.is_empty());
+}
+
+/// The file that was fetched when we were killed is not the one that was deleted here.
+#[test]
+fn fetched_but_not_noted_where_an_equal_one_was_deleted_here() {
+    let mut s = mirror();
+    s.had(Synced, "INBOX", "a");
+    s.arrive("Archive", "a");
+    s.put_ours("Archive", "a");
+    s.remove("INBOX", "a");
+    s.ends("Archive a", "Archive a");
+    assert!(s.w.downloads.is_empty());
+}
+
+/// Adopted without a look at the server's bytes, since a program had put a header into the file.
+fn marked(s: &mut Scene, at: &str) -> RowId {
+    let id = s.had(Synced, at, "a");
+    s.file(at, "a").cid = s.cid("a'");
+    s.row(id).exact = false;
+    s.row(id).identity.content = None;
+    id
+}
+
+#[test]
+fn what_another_program_marked_is_moved_to_drafts() {
+    let mut s = scene();
+    marked(&mut s, "INBOX");
+    s.move_there("INBOX", "a", "Drafts");
+    s.ends("Drafts a", "Drafts a'");
+    assert_eq!(s.states(), [Synced]);
+    assert!(s.w.downloads.is_empty());
+    // but not where the server has another draft
+    let mut s = scene();
+    s.bytes("b", "<a@x>", "today", 1000);
+    marked(&mut s, "INBOX");
+    s.move_there("INBOX", "a", "Drafts");
+    s.mail("Drafts", "a").cid = s.cid("b");
+    s.ends("Drafts b", "Drafts b, INBOX a'");
+    assert_eq!(s.states(), [Kept, Synced]);
+}
+
+#[test]
+fn what_another_program_marked_is_found_beside_an_equal_one() {
+    let mut s = scene();
+    marked(&mut s, "INBOX");
+    s.arrive("INBOX", "a");
+    s.epoch("INBOX");
+    s.ends("INBOX a, INBOX a", "INBOX a, INBOX a'");
+    assert_eq!(s.states(), [Synced, Synced]);
+    assert_eq!(s.w.downloads.len(), 1);
+}

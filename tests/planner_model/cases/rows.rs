@@ -453,6 +453,19 @@ fn a_save_in_two_steps_is_a_move() {
 }
 
 #[test]
+fn a_save_in_two_steps_is_a_move_under_other_uids() {
+    for at in [&["INBOX"][..], &["Archive"], &["INBOX", "Archive"]] {
+        let mut s = scene();
+        s.had(Synced, "INBOX", "a");
+        s.put("Archive", "a");
+        s.ends("Archive a, INBOX a", "Archive a, INBOX a");
+        s.remove("INBOX", "a");
+        at.iter().for_each(|f| s.epoch(f));
+        s.ends("Archive a", "Archive a");
+    }
+}
+
+#[test]
 fn a_save_in_two_steps_needs_its_copy() {
     let mut s = scene();
     s.had(Synced, "INBOX", "a");
