@@ -99,7 +99,7 @@ pub struct Stray {
     pub sizes: RangeInclusive<u64>,
 }
 
-/// A file that could not be read, in a first session: its message may be any of such a size.
+/// A file whose bytes cannot be compared, in a first session: its message may be any of such a size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     /// What the server may say of its size, in bytes.
@@ -123,7 +123,8 @@ impl Unread {
         Self { sizes: 0..=u64::MAX }
     }
 
-    fn may_be(&self, size: u64) -> bool {
+    /// Whether its message may be one of this size, as LIST says.
+    pub fn may_be(&self, size: u64) -> bool {
         size == 0 || self.sizes.contains(&size)
     }
 }
