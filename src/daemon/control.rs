@@ -1,19 +1,20 @@
 //! The control socket: one daemon a runtime directory, and whoever may talk to it. A request is a
-//! line, bounded in size and time; a client that sends garbage, nothing, or too much harms nobody.
+//! line, bounded in size and time; a client that sends garbage, nothing, or too much harms nobody. A
+//! socket that somebody removed is made again.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -40,21 +41,26 @@ pub fn path(runtime_dir: &Path) -> PathBuf {
 
 /// The socket, and the lock that makes it ours. Both go with it.
 pub struct Control {
-    listener: UnixListener,
+    runtime_dir: PathBuf,
     path: PathBuf,
-    _lock: File,
+    held: Mutex<Held>,
+    /// There is a new listener.
+    anew: Notify,
+}
+
+struct Held {
+    listener: Arc<UnixListener>,
+    lock: File,
+    /// Why it could not be made again; said once.
+    failed: Option<Error>,
 }
 
 impl Control {
     /// Makes the runtime directory and the socket in it. Another daemon there is an error that says
     /// who it is. Needs a tokio runtime.
     pub fn open(runtime_dir: &Path) -> Result<Self> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(runtime_dir)
-            .map_err(|e| Error::io(Scope::Fatal, "create", runtime_dir, &e))?;
-        let lock = lock(&runtime_dir.join("daemon.lock"))?;
+        make_dir(runtime_dir)?;
+        let lock = lock(&lock_path(runtime_dir))?;
         let path = path(runtime_dir);
         if path.as_os_str().as_bytes().len() > LONGEST_PATH {
             let what = format!("the path of the control socket is too long: {}", path.display());
@@ -67,10 +73,50 @@ impl Control {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io(Scope::Fatal, "remove", &path, &e)),
         }
-        let fail = |e| Error::io(Scope::Fatal, "open", &path, &e);
-        let listener = UnixListener::bind(&path).map_err(fail)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(fail)?;
-        Ok(Self { listener, path, _lock: lock })
+        let listener = Arc::new(bind(&path)?);
+        let held = Mutex::new(Held { listener, lock, failed: None });
+        Ok(Self { runtime_dir: runtime_dir.to_owned(), path, held, anew: Notify::new() })
+    }
+
+    /// Makes the socket again if it is gone: what clears away old files, or the end of a login,
+    /// takes it along, and the runtime directory too. To be called now and then.
+    pub fn mend(&self) {
+        let gone = |e: std::io::Error| e.kind() == ErrorKind::NotFound;
+        if !std::fs::symlink_metadata(&self.path).is_err_and(gone) {
+            return;
+        }
+        let mut held = self.held();
+        match self.make_again(&mut held) {
+            Ok(()) => {
+                held.failed = None;
+                tracing::info!("the control socket was gone, and is there again");
+                self.anew.notify_one();
+            }
+            Err(e) => {
+                if held.failed.as_ref() != Some(&e) {
+                    tracing::warn!("the control socket is gone: {e}");
+                }
+                held.failed = Some(e);
+            }
+        }
+    }
+
+    fn make_again(&self, held: &mut Held) -> Result<()> {
+        make_dir(&self.runtime_dir)?;
+        let lock_path = lock_path(&self.runtime_dir);
+        let inode = |m: std::fs::Metadata| (m.dev(), m.ino());
+        let ours = held.lock.metadata().map(inode).ok();
+        if ours.is_none() || std::fs::metadata(&lock_path).map(inode).ok() != ours {
+            // it went too; another daemon may have come meanwhile
+            held.lock = lock(&lock_path)?;
+        }
+        held.listener = Arc::new(bind(&self.path)?);
+        Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // nothing in here panics halfway
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers clients for ever. `answer` may take its time: it is a task a client.
@@ -83,7 +129,12 @@ impl Control {
         let places = Arc::new(Semaphore::new(MOST_ANSWERED));
         let silent = Arc::new(Silent::default());
         loop {
-            match self.listener.accept().await {
+            let listener = self.held().listener.clone();
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.anew.notified() => continue,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let (answer, places) = (answer.clone(), places.clone());
                     silent.clone().listen(stream, move |stream, heard| async move {
@@ -201,6 +252,25 @@ async fn line(stream: &mut UnixStream) -> std::io::Result<Vec<u8>> {
             return Ok(out);
         }
     }
+}
+
+fn lock_path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("daemon.lock")
+}
+
+fn make_dir(runtime_dir: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(runtime_dir)
+        .map_err(|e| Error::io(Scope::Fatal, "create", runtime_dir, &e))
+}
+
+fn bind(path: &Path) -> Result<UnixListener> {
+    let fail = |e| Error::io(Scope::Fatal, "open", path, &e);
+    let listener = UnixListener::bind(path).map_err(fail)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(fail)?;
+    Ok(listener)
 }
 
 fn lock(path: &Path) -> Result<File> {

@@ -109,6 +109,7 @@ async fn supervise(config: Config, load: Load) -> Result<()> {
                 daemon.tell_all(if moved { Wake::Moved } else { Wake::Network });
             }
             _ = tick.tick() => {
+                control.mend();
                 if sleep.over() {
                     tracing::info!("the machine was asleep; everything is looked at again");
                     daemon.tell_all(Wake::Slept);

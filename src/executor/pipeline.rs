@@ -2,6 +2,7 @@
 //! one that makes batches of them durable and hands them to whoever commits them. The bytes in
 //! flight are bounded.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -69,7 +70,7 @@ pub struct Pipeline<J> {
 
 impl<J: Delivery> Pipeline<J> {
     /// Starts the threads. `commit` gets messages that are in `tmp`, a batch at a time and in
-    /// order; its first error ends the pipeline.
+    /// order; its first error ends the pipeline, and what landed behind that batch is unlinked.
     pub fn start(mut commit: impl FnMut(Vec<Landed<J>>) -> Result<()> + Send + 'static) -> Self {
         let (to_writer, from_network) = mpsc::channel::<Sent<J>>();
         let (to_committer, from_writer) = mpsc::sync_channel::<Vec<Landed<J>>>(0);
@@ -174,13 +175,60 @@ impl<J: Delivery> Pipeline<J> {
     }
 }
 
-/// Makes a batch durable in `tmp`.
+/// Makes a batch durable in `tmp`. Where that fails, none of it can be relied on, and nothing of it
+/// is left there.
 pub fn make_durable<J: Delivery>(batch: &[Landed<J>], durability: &Durability) -> Result<()> {
     let files: Vec<PathBuf> = batch.iter().map(|l| l.staged.path(l.job.dir())).collect();
-    if files.len() <= FEW {
-        return files.iter().try_for_each(|file| durability.sync_one(file));
+    let done = match files.len() {
+        0..=FEW => files.iter().try_for_each(|file| durability.sync_one(file)),
+        _ => durability.sync_bulk(&files),
+    };
+    if done.is_err() {
+        discard(batch);
     }
-    durability.sync_bulk(&files)
+    done
+}
+
+/// Brings a durable batch to its places by `rename`, in order. What got there; the rest is unlinked.
+///
+/// On a full disk a directory cannot grow for a name, though whole messages wait in `tmp`: the last
+/// of these make room for those before them.
+pub fn publish<J: Delivery>(
+    batch: Vec<Landed<J>>,
+    mut rename: impl FnMut(&Landed<J>) -> Result<()>,
+) -> (Vec<Landed<J>>, Result<()>) {
+    let mut left = VecDeque::from(batch);
+    let mut there = Vec::with_capacity(left.len());
+    let mut outcome = Ok(());
+    while let Some(landed) = left.pop_front() {
+        let Err(e) = rename(&landed) else {
+            there.push(landed);
+            continue;
+        };
+        let full = e.kind == Kind::DiskFull;
+        outcome = outcome.and(Err(e));
+        let last = if full { left.pop_back() } else { None };
+        left.push_front(landed);
+        let Some(last) = last else { break };
+        discard([&last]);
+        // the blocks of a file are free once its end is durable
+        if let Err(e) = maildir::sync_dirs(&[last.job.dir().join("tmp")]) {
+            tracing::debug!("{e}");
+            break;
+        }
+    }
+    discard(&left);
+    (there, outcome)
+}
+
+/// Unlinks what goes no further: it takes room, and comes again.
+fn discard<'a, J: Delivery>(batch: impl IntoIterator<Item = &'a Landed<J>>) {
+    for landed in batch {
+        if let Err(e) = maildir::discard(landed.job.dir(), &landed.staged) {
+            // it is a leftover in `tmp` then, which the next start clears
+            tracing::debug!("{e}");
+        }
+    }
 }
 
 fn died() -> Error {
@@ -261,7 +309,8 @@ fn write<J: Delivery>(
         let due = !batch.is_empty() && since.elapsed() >= PATIENCE;
         if batch.len() >= MOST_MESSAGES || bytes >= MOST_BYTES {
             bytes = 0;
-            if to.send(std::mem::take(&mut batch)).is_err() {
+            if let Err(mpsc::SendError(back)) = to.send(std::mem::take(&mut batch)) {
+                batch = back;
                 break;
             }
         } else if due || batch.len() >= BATCH {
@@ -273,12 +322,141 @@ fn write<J: Delivery>(
                         since = Instant::now();
                     }
                 }
-                Err(mpsc::TrySendError::Disconnected(_)) => break,
+                Err(mpsc::TrySendError::Disconnected(back)) => {
+                    batch = back;
+                    break;
+                }
             }
         }
     }
-    // what is whole is kept, also after an error
-    if !batch.is_empty() {
-        let _ = to.send(batch);
+    // what is whole is kept, also after an error of this thread
+    if !batch.is_empty()
+        && let Err(mpsc::SendError(back)) = to.send(batch)
+    {
+        discard(&back);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Job {
+        dir: PathBuf,
+        base: BaseName,
+    }
+
+    impl Delivery for Job {
+        fn dir(&self) -> &Path {
+            &self.dir
+        }
+        fn base(&self) -> &BaseName {
+            &self.base
+        }
+        fn date(&self) -> i64 {
+            0
+        }
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let t = tempfile::tempdir().unwrap();
+        fs::create_dir(t.path().join("tmp")).unwrap();
+        t
+    }
+
+    fn job(dir: &Path, n: u64) -> Job {
+        Job { dir: dir.to_owned(), base: BaseName::ours(1, 2, n) }
+    }
+
+    fn landed(dir: &Path, n: u64) -> Landed<Job> {
+        let job = Box::new(job(dir, n));
+        let staged = maildir::stage_bytes(dir, job.base.clone(), b"a\r\n", 0).unwrap();
+        Landed { job, staged }
+    }
+
+    fn in_tmp(dir: &Path) -> usize {
+        fs::read_dir(dir.join("tmp")).unwrap().count()
+    }
+
+    fn full() -> Error {
+        Error::account(Kind::DiskFull, "no room")
+    }
+
+    /// Names that find room as long as so many messages were given up for each ten.
+    fn publish_where(room: impl Fn(usize, usize) -> bool) -> (usize, Result<()>, usize) {
+        let t = folder();
+        let batch: Vec<_> = (0..30).map(|n| landed(t.path(), n)).collect();
+        let mut done = 0;
+        let (there, outcome) = publish(batch, |l| {
+            if !room(done, 30 - done - in_tmp(t.path())) {
+                return Err(full());
+            }
+            assert_eq!(l.job.base, BaseName::ours(1, 2, done as u64), "in order");
+            done += 1;
+            fs::remove_file(l.staged.path(t.path())).map_err(|_| full())
+        });
+        assert_eq!(there.len(), done);
+        (done, outcome, in_tmp(t.path()))
+    }
+
+    #[test]
+    fn the_last_make_room_for_the_names_of_those_before_them() {
+        assert_eq!(publish_where(|_, _| true), (30, Ok(()), 0));
+        assert_eq!(publish_where(|done, given| done < 10 * (given + 1)), (28, Err(full()), 0));
+        assert_eq!(publish_where(|done, _| done < 7), (7, Err(full()), 0));
+        assert_eq!(publish_where(|_, _| false), (0, Err(full()), 0));
+    }
+
+    #[test]
+    fn what_cannot_be_made_durable_goes() {
+        let t = folder();
+        let durability = Durability::open(t.path()).unwrap();
+        let batch: Vec<_> = (0..3).map(|n| landed(t.path(), n)).collect();
+        make_durable(&batch, &durability).unwrap();
+        assert_eq!(in_tmp(t.path()), 3);
+        fs::remove_file(batch[1].staged.path(t.path())).unwrap();
+        make_durable(&batch, &durability).unwrap_err();
+        assert_eq!(in_tmp(t.path()), 0);
+    }
+
+    /// The batch is the committer's; what the writer has in hand by then is nobody's.
+    #[tokio::test]
+    async fn what_landed_behind_a_failure_goes() {
+        let t = folder();
+        let (met, meets) = mpsc::channel::<()>();
+        let (go, goes) = mpsc::channel::<()>();
+        let mut pipe = Pipeline::start(move |batch: Vec<Landed<Job>>| {
+            met.send(()).unwrap();
+            goes.recv().unwrap();
+            discard(&batch);
+            Err(full())
+        });
+        let batch = BATCH as u64;
+        for n in 0..batch {
+            send(&mut pipe, job(t.path(), n)).await;
+        }
+        meets.recv_timeout(Duration::from_secs(60)).unwrap();
+        for n in batch..batch + 5 {
+            send(&mut pipe, job(t.path(), n)).await;
+        }
+        let began = Instant::now();
+        while !t.path().join("tmp").join(name(batch + 4)).exists() {
+            assert!(began.elapsed() < Duration::from_secs(60));
+            std::thread::yield_now();
+        }
+        go.send(()).unwrap();
+        assert_eq!(pipe.finish(), Err(full()));
+        assert_eq!(in_tmp(t.path()), 0);
+    }
+
+    async fn send(pipe: &mut Pipeline<Job>, job: Job) {
+        pipe.begin(job, 1);
+        pipe.data(b"a").await.unwrap();
+        pipe.end().await.unwrap();
+    }
+
+    fn name(n: u64) -> std::ffi::OsString {
+        crate::model::FileName::bare(BaseName::ours(1, 2, n)).to_os_string()
     }
 }

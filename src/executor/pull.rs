@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::joins::keeps_in;
-use super::pipeline::{Delivery, Landed, Pipeline, make_durable};
+use super::pipeline::{Delivery, Landed, Pipeline, make_durable, publish};
 use super::{by_folder, here};
 use crate::account::observe_flags;
 use crate::account::pass::{Namer, Pass, SharedLedger};
@@ -398,7 +398,7 @@ impl Line {
         let done = Arc::new(Mutex::new(Stored::default()));
         let (ledger, durability, stored) = (p.ledger.clone(), p.durability.clone(), done.clone());
         let pipe = Pipeline::start(move |batch| {
-            let landed = commit(batch, &ledger, &durability)?;
+            let (landed, whole) = commit(batch, &ledger, &durability)?;
             if let Ok(mut d) = stored.lock() {
                 d.messages += landed.messages;
                 d.bytes += landed.bytes;
@@ -407,7 +407,7 @@ impl Line {
                     d.places.entry(folder).or_default().extend(places);
                 }
             }
-            Ok(())
+            whole
         });
         let counted = (0, 0);
         Self { pipe, done, keywords: BTreeMap::new(), failed: BTreeMap::new(), counted }
@@ -423,18 +423,22 @@ impl Line {
     }
 }
 
-/// Durable, renamed, directories synced, committed; in this order (I8).
+/// Durable, renamed, directories synced, committed; in this order (I8). What was stored, and whether
+/// that is all of it: what is whole stays, though there was no room for the rest.
 fn commit(
     batch: Vec<Landed<Job>>,
     ledger: &SharedLedger,
     durability: &Durability,
-) -> Result<Stored> {
+) -> Result<(Stored, Result<()>)> {
     make_durable(&batch, durability)?;
     let mut done = Stored::default();
     let mut dirs: BTreeSet<PathBuf> = BTreeSet::new();
-    for l in &batch {
-        maildir::publish(&l.job.target.dir, &l.staged, &l.job.place)?;
+    let (batch, whole) = publish(batch, |l| {
         dirs.insert(l.job.target.dir.join(l.job.place.sub.as_str()));
+        maildir::publish(&l.job.target.dir, &l.staged, &l.job.place)
+    });
+    if batch.is_empty() {
+        return Ok((done, whole));
     }
     maildir::sync_dirs(&dirs.into_iter().collect::<Vec<_>>())?;
     let at = crate::account::clock::unix_now();
@@ -484,5 +488,5 @@ fn commit(
             Ok(())
         })
     })?;
-    Ok(done)
+    Ok((done, whole))
 }

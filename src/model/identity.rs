@@ -100,7 +100,8 @@ pub struct Identity {
     /// Of the whole message.
     pub content: Option<ContentHash>,
     /// Of the message without the header fields that readers change when they save it
-    /// (`Status`, `X-Status`, `Content-Length`, `Lines`), and without mbsync's `X-TUID`.
+    /// (`Status`, `X-Status`, `Content-Length`, `Lines`), and without mbsync's `X-TUID`; and with
+    /// the last line end, which Courier and whatever has been in an mbox add.
     pub reader: Option<ContentHash>,
     /// Message-ID and Date.
     pub fingerprint: Fingerprint,
@@ -123,6 +124,8 @@ pub struct Digester {
     reader: Option<blake3::Hasher>,
     header: Vec<u8>,
     in_header: bool,
+    /// The last byte ended a line.
+    at_line_end: bool,
     pending_cr: bool,
     doubled_cr: bool,
     bare_lf: bool,
@@ -141,7 +144,7 @@ impl Default for Digester {
 pub struct Digest {
     /// BLAKE3 with CRLF as LF.
     pub content: ContentHash,
-    /// The same without the header fields that readers change.
+    /// The same without the header fields that readers change, and with the last line end.
     pub reader: ContentHash,
     /// Message-ID and Date.
     pub fingerprint: Fingerprint,
@@ -159,6 +162,8 @@ impl Digester {
             reader: None,
             header: Vec::new(),
             in_header: true,
+            // nothing at all has no line to end
+            at_line_end: true,
             pending_cr: false,
             doubled_cr: false,
             bare_lf: false,
@@ -193,6 +198,8 @@ impl Digester {
         self.feed(&rest);
         if self.in_header {
             self.end_header();
+        } else if !self.at_line_end {
+            self.reader.get_or_insert_with(|| self.content.clone()).update(b"\n");
         }
         let content = ContentHash(*self.content.finalize().as_bytes());
         let reader = self.reader.map_or(content, |r| ContentHash(*r.finalize().as_bytes()));
@@ -247,6 +254,7 @@ impl Digester {
     /// Bytes with LF line endings.
     fn feed(&mut self, bytes: &[u8]) {
         self.content.update(bytes);
+        self.at_line_end = bytes.last().map_or(self.at_line_end, |b| *b == b'\n');
         let mut body = bytes;
         if self.in_header {
             let room = LONGEST_HEADER - self.header.len();
@@ -288,6 +296,9 @@ impl Digester {
         // a reader ends a header that has no empty line with one; nothing at all stays nothing
         let ends = len < self.header.len() || len == 0;
         if kept.len() < len || !ends {
+            if kept.last().is_some_and(|b| *b != b'\n') {
+                kept.push(b'\n');
+            }
             kept.push(b'\n');
             let mut reader = blake3::Hasher::new();
             reader.update(&kept);
@@ -348,6 +359,24 @@ mod tests {
         assert_ne!(b.reader, c.reader);
         let d = digest(&[b"X-TUID: oJKTMTyzWvqS\nFrom: x\n\nbody\n"]);
         assert_eq!(a.reader, d.reader);
+    }
+
+    #[test]
+    fn the_reader_hash_overlooks_a_line_end_that_was_added_to_the_last_line() {
+        for (whole, cut) in [
+            (&b"From: x\r\n\r\nbody\r\n"[..], &b"From: x\n\nbody"[..]),
+            (b"From: x\nLines: 1\n\nbody\n", b"From: x\r\nStatus: O\r\n\r\nbody"),
+            (b"From: x\n\n", b"From: x"),
+            (b"From: x\n\n", b"From: x\nLines: 1"),
+        ] {
+            assert_eq!(digest(&[whole]).reader, digest(&[cut]).reader);
+            assert_ne!(digest(&[whole]).content, digest(&[cut]).content);
+        }
+        // one only, and no other change of the end
+        let reader = |m| digest(&[m]).reader;
+        assert_ne!(reader(b"a: b\n\nc\n\n"), reader(b"a: b\n\nc"));
+        assert_ne!(reader(b"a: b\n\nc\n "), reader(b"a: b\n\nc\n"));
+        assert_ne!(reader(b"a: b\n\nc\r"), reader(b"a: b\n\nc"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::deliver::{Before, delivered, place_of};
 use super::local;
 use super::pass::Pass;
-use super::recognise::{self, Known, Settled, Stray, Unread};
+use super::recognise::{self, Known, Listed, Settled, Stray, Unread};
 use super::traces;
 use crate::error::{Error, Kind, Result};
 use crate::ledger::{Action, JournalEntry, Ledger, Side, path_for};
@@ -193,6 +193,17 @@ pub fn unclaimed(p: &Pass<'_>, strays: Vec<Before>) -> Result<Vec<Before>> {
         }
         Ok(out)
     })
+}
+
+/// Whether nothing that was here before can be one of these, which could not be had: then they need
+/// not be compared with it when they come, and the first session is over without them.
+pub fn is_elsewhere(p: &Pass<'_>, strays: &[Before], not_had: &[&Listed]) -> Result<bool> {
+    if not_had.is_empty() {
+        return Ok(true);
+    }
+    let left = unclaimed(p, strays.to_vec())?;
+    let sizes = left.iter().map(|before| Unread::of(before.identity.wire_size));
+    Ok(!sizes.chain(p.unread.iter().cloned()).any(|u| not_had.iter().any(|l| u.may_be(l.size))))
 }
 
 /// Files that came from a server once, and that this one does not have: kept. Among several accounts

@@ -73,13 +73,13 @@ impl Broken {
         has(&self.left, l) || has(&self.aside, l) || self.recalled && !has(&self.last, l)
     }
 
-    /// Whether every message that was listed was asked for.
-    pub fn is_none_left(&self) -> bool {
-        let known = |l: &Listed| match (&self.listed, &l.uidl) {
+    /// The messages that were listed and not asked for, or did not come.
+    pub fn not_had(&self) -> Vec<&Listed> {
+        let known = |l: &&Listed| match (&self.listed, &l.uidl) {
             (Some(listed), Some(uidl)) => listed.contains(uidl),
             _ => true,
         };
-        !self.left.iter().chain(&self.aside).any(known)
+        self.left.iter().chain(&self.aside).filter(known).collect()
     }
 
     /// A session listed these, and nothing else is there.
@@ -232,12 +232,12 @@ mod tests {
         assert!(!waits(9, 999), "the clock was set back");
         let asked = Manner { by_itself: false, ..manner(1000) };
         let (mut b, errors) = Broken::remembered(vec![row("a", 9, 1000)], asked);
-        assert!(errors.is_empty() && b.is_out(&a) && !b.is_none_left());
+        assert!(errors.is_empty() && b.is_out(&a) && b.not_had().len() == 1);
         assert!(b.recall() && !b.is_out(&a) && has(&b.last, &a));
         // it is gone from the server
         let (mut b, _) = Broken::remembered(vec![row("a", 9, 1000)], asked);
         b.listed(&[listed(1, "b", 1)]);
-        assert!(b.is_none_left() && !b.recall());
+        assert!(b.not_had().is_empty() && !b.recall());
         assert_eq!(b.memory(5, None, &BTreeSet::new()), []);
         // nobody is let in a second time
         let once = Manner { one_login: true, ..asked };

@@ -96,7 +96,7 @@ pub struct Pass<'a> {
     /// What was here before the epoch is not all compared yet: it may be the server's.
     pub first: bool,
     /// Then: what could not be read, and may be the server's too.
-    unread: Vec<Unread>,
+    pub unread: Vec<Unread>,
 }
 
 impl Pass<'_> {
@@ -351,7 +351,7 @@ async fn one_session(
     if !settled.obscure.is_empty() {
         p.report.notes.push(format!("{} messages wait: {OBSCURE}", settled.obscure.len()));
     }
-    if !short && broken.is_none_left() && settled.obscure.is_empty() {
+    if !short && settled.obscure.is_empty() && before::is_elsewhere(p, strays, &broken.not_had())? {
         p.mailbox.paired = p.mailbox.epoch;
         if !p.mailbox.windowed {
             before::keep(p, strays)?;

@@ -99,7 +99,7 @@ pub struct Stray {
     pub sizes: RangeInclusive<u64>,
 }
 
-/// A file that could not be read, in a first session: its message may be any of such a size.
+/// A file whose bytes cannot be compared, in a first session: its message may be any of such a size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     /// What the server may say of its size, in bytes.
@@ -123,7 +123,8 @@ impl Unread {
         Self { sizes: 0..=u64::MAX }
     }
 
-    fn may_be(&self, size: u64) -> bool {
+    /// Whether its message may be one of this size, as LIST says.
+    pub fn may_be(&self, size: u64) -> bool {
         size == 0 || self.sizes.contains(&size)
     }
 }
@@ -176,6 +177,7 @@ pub fn first(listed: &[Listed], known: &Known) -> First {
             *times.entry(uidl).or_default() += 1;
         }
     }
+    let mut copies: BTreeMap<&[u8], BTreeMap<Number, UidlId>> = BTreeMap::new();
     let mut resized = 0;
     for l in listed {
         let Some(uidl) = &l.uidl else {
@@ -190,7 +192,15 @@ pub fn first(listed: &[Listed], known: &Known) -> First {
         let twice = times.get(&**uidl).is_some_and(|n| *n > 1) || there.len() > 1;
         match latest {
             Some(_) if twice && !there.is_empty() => {
-                out.doubts.insert(l.number, there);
+                let copies = copies.entry(uidl).or_insert_with(|| equal_copies(listed, uidl, rows));
+                match copies.get(&l.number) {
+                    Some(id) => {
+                        out.known.insert(l.number, *id);
+                    }
+                    None => {
+                        out.doubts.insert(l.number, there);
+                    }
+                }
             }
             Some(row) if row.state != UidlState::Deleted => {
                 if row.size == l.size || row.size == 0 || l.size == 0 {
@@ -228,6 +238,23 @@ pub fn first(listed: &[Listed], known: &Known) -> First {
         out.ask.extend(out.doubts.keys());
     }
     out
+}
+
+/// Copies of one message share a UIDL where it is a hash of the bytes, as RFC 1939 (section 7)
+/// allows. While as many are listed as were fetched, all of one size and bytes, none is looked at
+/// again. Where that UIDL stood for different bytes, it proves nothing.
+fn equal_copies(listed: &[Listed], uidl: &[u8], rows: &[&UidlRow]) -> BTreeMap<Number, UidlId> {
+    let listed: Vec<&Listed> = listed.iter().filter(|l| l.uidl.as_deref() == Some(uidl)).collect();
+    let there: Vec<UidlId> = rows.iter().filter(|r| r.state.on_server()).map(|r| r.id).collect();
+    let Some(one) = rows.first().filter(|r| r.content.is_some() && r.size > 0) else {
+        return BTreeMap::new();
+    };
+    let alike = rows.iter().all(|r| r.content == one.content && r.size == one.size)
+        && listed.iter().all(|l| l.size == one.size);
+    if !alike || listed.len() != there.len() {
+        return BTreeMap::new();
+    }
+    listed.into_iter().map(|l| l.number).zip(there).collect()
 }
 
 /// What the listing came to.

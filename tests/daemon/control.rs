@@ -47,6 +47,27 @@ fn a_second_daemon_says_who_runs_and_a_killed_one_is_followed() {
     assert!(!w.mk.dir().join("runtime/control").exists());
 }
 
+/// Its lock and its directory may go along: there still is one daemon.
+#[test]
+fn a_socket_that_was_removed_is_made_again() {
+    let w = World::full();
+    let daemon = w.daemon();
+    let runtime = w.mk.dir().join("runtime");
+    let removals: [&dyn Fn() -> std::io::Result<()>; 2] =
+        [&|| fs::remove_file(runtime.join("control")), &|| fs::remove_dir_all(&runtime)];
+    for remove in removals {
+        remove().unwrap();
+        wait_for("the socket", SOON, || live(&w.mk));
+        let mode = fs::metadata(runtime.join("control")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let second = w.mk.run(&["run"]).expect(1);
+        assert!(second.stderr.contains(&format!("process {}", daemon.pid())), "{}", second.text());
+    }
+    w.mk.sync_ok();
+    daemon.stop();
+    assert!(!runtime.join("control").exists());
+}
+
 #[test]
 fn without_a_daemon_there_is_nobody_to_order() {
     let w = World::full();

@@ -88,3 +88,44 @@ fn silence_within_a_message_ends_and_nothing_is_cut_short() {
     assert_here(&mk, &mailbox.messages);
     assert_eq!(sync(&mut mk, &mailbox), (0, 0));
 }
+
+/// A first session compares everything here with what comes. It ends without a message that never
+/// comes, unless that one may be here already.
+#[test]
+fn the_first_session_ends_without_what_broke_it_unless_that_may_be_here() {
+    for may_be_here in [false, true] {
+        let mut mailbox = window(0..5);
+        // it cannot be known by its header
+        mailbox.capabilities.retain(|c| *c != "TOP");
+        let bad = mailbox.messages[1].clone();
+        mailbox.messages[1].says = Some(vec![Step::Close]);
+        let mut mk = account("");
+        let archive = mk.folder("Archive");
+        for sub in ["cur", "new", "tmp"] {
+            std::fs::create_dir_all(archive.join(sub)).unwrap();
+        }
+        let letter = |body: &[u8]| Letter::new(body, &[], 1_600_000_000);
+        if may_be_here {
+            maildir::deliver(&archive, &letter(&bad.body));
+        }
+        pass(&mut mk, &mailbox, 1);
+        assert_eq!(here(&mk), 4);
+        // later, it compares nothing, and asks for no header
+        let mut more = mailbox.clone();
+        more.capabilities.push("TOP");
+        more.messages.extend(window(6..7).messages);
+        maildir::deliver(&archive, &letter(&letters::simple("<z@x>", "z", "else\r\n")));
+        let asked = |mk: &mut Mailkeep| {
+            let server = more.start();
+            mk.port(server.port());
+            mk.sync().expect(i32::from(!may_be_here));
+            server.lines().iter().any(|l| l.starts_with("TOP"))
+        };
+        assert_eq!(asked(&mut mk), may_be_here);
+        more.messages[1] = bad;
+        sync(&mut mk, &more);
+        let (all, twins) = (here(&mk), usize::from(may_be_here));
+        assert_eq!(all, 6 - twins, "one message is not there twice");
+        assert_eq!(sync(&mut mk, &more), (0, 0));
+    }
+}

@@ -155,6 +155,25 @@ fn equal_uidls_for_different_mail() {
     assert_eq!(here(&mk), 3);
 }
 
+/// As a UIDL that is a hash of the bytes has it.
+#[test]
+fn equal_uidls_for_copies_of_one_message() {
+    let mut mk = account("");
+    let nameless = b"Subject: x\r\n\r\ntext\r\n".to_vec();
+    let named = simple("<a@x>", "a", "text\r\n");
+    let copy = |uidl: &[u8], body: &[u8]| (uidl.to_vec(), body.to_vec());
+    let of = |n| Mailbox::of((0..n).flat_map(|_| [copy(b"1", &nameless), copy(b"2", &named)]));
+    assert_eq!(sync(&mut mk, &of(2)), (4, 0));
+    assert_eq!(sync(&mut mk, &of(2)), (0, 0));
+    // one more of each: the bytes say which they are
+    assert_eq!(sync(&mut mk, &of(3)), (6, 0));
+    assert_eq!(sync(&mut mk, &of(3)), (0, 0));
+    assert_here(&mk, &of(3).messages);
+    assert_eq!(sync(&mut mk, &of(1)), (2, 0));
+    assert_eq!(sync(&mut mk, &of(1)), (0, 0));
+    assert_eq!(here(&mk), 6);
+}
+
 #[test]
 fn no_uidl_at_all() {
     let mut mk = account("keep = \"delete\"");

@@ -142,6 +142,44 @@ fn a_disk_that_fills_up() {
     world.assert_same();
 }
 
+/// What is whole stays and is not fetched again, though the ledger has no room for it; what is not
+/// takes up no room.
+#[test]
+fn a_disk_that_fills_up_with_the_ledger_on_it() {
+    let mut world = World::empty(Dovecot::start());
+    // more than a batch, and each a page of the disk
+    let letter = |n| simple(&format!("<{n}@test>"), "page", &"0123456789abcd\r\n".repeat(240));
+    let letters: Vec<Letter> =
+        (0..600).map(|n| Letter::new(letter(n), &["\\Seen"], 1_600_000_000)).collect();
+    world.server.seed("INBOX", &letters);
+    let Some(disk) = SmallDisk::mount(&world.mk.dir().join("small"), "1500k") else {
+        // where nobody may mount, there is no disk that the two share
+        assert!(!is_root() || !can_mount(), "root can mount, and did not");
+        return;
+    };
+    let root = disk.path.join("mail");
+    fs::create_dir(&root).unwrap();
+    fs::create_dir(disk.path.join("state")).unwrap();
+    std::os::unix::fs::symlink(disk.path.join("state"), world.mk.state_dir()).unwrap();
+    world.mk.set_maildir(&root);
+    let mut here = 0;
+    for _ in 0..3 {
+        world.mk.sync().expect(1);
+        let left = fs::read_dir(world.mk.folder("INBOX/tmp")).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "it takes up room");
+        let now = world.local("INBOX").len();
+        assert!(now >= here && now > 0, "{now} after {here}");
+        here = now;
+    }
+    disk.grow("64m");
+    world.proxy.reset();
+    world.mk.sync_ok();
+    world.assert_same();
+    let missing: usize = letters[here..].iter().map(|l| l.body.len() + 300).sum();
+    let (down, all) = (world.proxy.down(), 600 * 400);
+    assert!(down < (missing + all) as u64, "{down} bytes for {missing}");
+}
+
 #[test]
 fn one_bad_folder_does_not_stop_the_others() {
     use std::os::unix::fs::PermissionsExt;

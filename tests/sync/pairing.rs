@@ -49,6 +49,30 @@ fn a_lost_ledger_and_equal_copies() {
     assert_eq!(world.changes(), Vec::<String>::new());
 }
 
+/// Courier ends the last line of what is sent without one. Nothing else tells these messages.
+#[test]
+fn a_lost_ledger_and_a_server_that_adds_a_line_end() {
+    let world = World::empty(Courier::start());
+    world.mk.sync_ok();
+    let bare = [("one", "no end"), ("two", "nor here"), ("three", "an end\r\n")];
+    for (subject, text) in bare {
+        let body = format!("From: a@example.org\r\nSubject: {subject}\r\n\r\n{text}");
+        let letter = Letter::new(body, &["\\Seen"], 1_600_000_000);
+        maildir::deliver(&world.mk.folder("INBOX"), &letter);
+    }
+    world.mk.sync_ok();
+    let there = world.server.imap().bodies("INBOX");
+    assert!(there.iter().all(|(_, b)| b.ends_with(b"\r\n")), "this server does not do that");
+    let (here, there) = (world.files(), world.uids("INBOX"));
+    assert_eq!((here.len(), there.len()), (3, 3));
+    world.mk.lose_ledger();
+    for _ in 0..2 {
+        world.mk.sync_ok();
+        assert_eq!(world.files(), here, "not held, not fetched again");
+        assert_eq!(world.uids("INBOX"), there);
+    }
+}
+
 #[test]
 fn flags_unite_after_the_loss_of_the_ledger() {
     let world = synced();

@@ -1,7 +1,7 @@
 //! Recognition, by cases and at random.
 
 use super::*;
-use crate::model::{FolderId, RowId};
+use crate::model::{ContentHash, FolderId, RowId};
 use crate::pop3::protocol::Uidl;
 use proptest::prelude::*;
 
@@ -101,6 +101,34 @@ fn equal_uidls_are_told_apart_by_their_headers() {
     let (first, s) = told(&[("a", 2), ("a", 3), ("a", 1)], &k);
     assert_eq!(first.ask.len(), 3);
     assert_eq!((ids(&s.known), fetched(&s)), (vec![(1, 2), (3, 1)], vec![2]));
+}
+
+#[test]
+fn copies_of_one_message_are_looked_at_only_when_their_number_changes() {
+    let copy = |id, bytes, state| UidlRow {
+        generation: id,
+        content: Some(ContentHash([bytes; 32])),
+        fingerprint: Fingerprint::default(),
+        ..row(id, "a", 1, state)
+    };
+    let two = known(vec![copy(1, 7, D), copy(2, 7, D)]);
+    let (first, s) = told(&[("a", 1), ("a", 1)], &two);
+    assert_eq!((ids(&s.known), fetched(&s)), (vec![(1, 1), (2, 2)], vec![]));
+    assert_eq!(first.ask.len(), 0);
+    // one more, one less, another size
+    for listed in [&[("a", 1), ("a", 1), ("a", 1)][..], &[("a", 1)], &[("a", 1), ("a", 2)]] {
+        assert_eq!(told(listed, &two).1.fetch.len(), listed.len());
+    }
+    // one went, and the other is what it was
+    let one = known(vec![copy(1, 7, UidlState::Gone), copy(2, 7, D)]);
+    assert_eq!(ids(&told(&[("a", 1)], &one).1.known), [(1, 2)]);
+    // a server that calls different messages alike
+    for state in [D, UidlState::Gone, UidlState::Deleted] {
+        let differ = known(vec![copy(1, 7, D), copy(2, 8, state)]);
+        let there = if state == D { 2 } else { 1 };
+        let listed = vec![("a", 1); there];
+        assert_eq!(told(&listed, &differ).1.known.len(), 0, "{state:?}");
+    }
 }
 
 #[test]
