@@ -12,4 +12,5 @@ mod mutants;
 mod observe;
 mod perturb;
 mod random;
+mod start;
 mod world;
