@@ -12,7 +12,7 @@ use crate::imap::Session;
 use crate::ledger::Ledger;
 use crate::maildir::MarkerLock;
 use crate::maildir::watch::Complete;
-use crate::model::FolderName;
+use crate::model::{FolderName, RowId};
 use crate::progress::Progress;
 use crate::reconcile::Presence;
 
@@ -122,6 +122,8 @@ pub(super) struct Kept {
     /// Logged in, with no folder open, and since when it is idle.
     session: Option<(Session, Instant)>,
     folders: Vec<Known>,
+    /// When the last pass began, and the newest row then.
+    began: Option<(Instant, RowId)>,
     /// Files that are known to be whole.
     pub(super) complete: Option<Complete>,
     /// What a crash left in `tmp` was cleared.
@@ -133,6 +135,9 @@ const DOUBTFUL: Duration = Duration::from_secs(30);
 /// How long it may take to. A dead one would take a minute to be silent enough.
 const PROOF: Duration = Duration::from_secs(10);
 
+/// What was seen to arrive in a pass this long ago may be seen to go elsewhere in this one.
+const JUST_NOW: Duration = Duration::from_secs(60);
+
 impl Kept {
     /// Whether there is a session that can be used again. A half-open one is found out here.
     async fn prove(&mut self) -> bool {
@@ -143,6 +148,12 @@ impl Kept {
             self.session = None;
         }
         self.session.is_some()
+    }
+
+    /// The newest row when the last pass began, if that was just now; else the newest of all.
+    pub(super) fn newest_before(&mut self, newest: RowId) -> RowId {
+        let last = self.began.replace((Instant::now(), newest));
+        last.filter(|(at, _)| at.elapsed() < JUST_NOW).map_or(newest, |(_, row)| row)
     }
 
     /// The session that is there, else a new one.

@@ -200,6 +200,8 @@ pub struct Pass<'a> {
     pub open: Option<(FolderId, bool)>,
     /// The UIDs that came when it was opened, if they did.
     pub uids: Option<(FolderId, UidSet)>,
+    /// The newest row when this pass began, or the one just before it.
+    pub newest_before: RowId,
     /// The folders on disk, as they were listed.
     pub listed: Vec<FolderName>,
     /// Rows whose file is believed gone.

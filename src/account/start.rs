@@ -174,6 +174,8 @@ async fn locked(
         folders.insert(id, FolderState::new(rec, dir, policy));
     }
     let path = ledger.with(|l| Ok(l.path().to_owned()))?;
+    let newest = ledger.with(|l| l.newest_row())?;
+    let newest_before = kept.newest_before(newest);
     let scanned = Some(Prescan::start(&folders, unix_now(), path));
     let session = match early {
         Some(session) => session,
@@ -189,6 +191,7 @@ async fn locked(
         folders,
         open: None,
         uids: None,
+        newest_before,
         listed: Vec::new(),
         missing: BTreeSet::new(),
         files: BTreeMap::new(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::joins::keeps_in;
 use super::journal;
 use crate::account::pass::Pass;
 use crate::error::{Kind, Result};
@@ -315,7 +316,7 @@ pub fn unlink_vanished(
         let mut gone = Vec::new();
         let mut kept = Vec::new();
         let mut folders = BTreeSet::new();
-        let open = intents(p, part.iter().map(|(id, ..)| *id))?;
+        let open = intents(p, part.iter().map(|(id, twin, _)| (*id, *twin)))?;
         for (id, twin, approved) in part {
             let one = unlink_one(p, trees, *id, *twin);
             match p.each(one)? {
@@ -361,11 +362,22 @@ pub fn unlink_vanished(
     Ok(())
 }
 
-/// Says whose files are about to be removed.
-fn intents(p: &mut Pass<'_>, rows: impl Iterator<Item = RowId>) -> Result<Vec<IntentId>> {
+/// Says whose files are about to be removed. A message in the trash that stands for one of them
+/// has its keep from then on.
+fn intents(
+    p: &mut Pass<'_>,
+    rows: impl Iterator<Item = (RowId, Option<RowId>)>,
+) -> Result<Vec<IntentId>> {
     let mut made = Vec::new();
-    for id in rows {
+    let mut keeping = Vec::new();
+    for (id, twin) in rows {
         let Some(row) = p.ledger.with(|l| l.row(id))? else { continue };
+        if let Some(twin) = twin.map(|t| p.row(t)).transpose()?
+            && !twin.keeps
+            && keeps_in(p, &row, twin.folder)
+        {
+            keeping.push(Row { keeps: true, ..twin });
+        }
         made.push(Intent {
             id: IntentId(0),
             kind: IntentKind::Unlink,
@@ -381,7 +393,10 @@ fn intents(p: &mut Pass<'_>, rows: impl Iterator<Item = RowId>) -> Result<Vec<In
             created: p.now(),
         });
     }
-    p.write(|tx| made.iter().map(|i| tx.add_intent(i)).collect())
+    p.write(|tx| {
+        keeping.iter().try_for_each(|r| tx.update_row(r))?;
+        made.iter().map(|i| tx.add_intent(i)).collect()
+    })
 }
 
 /// Whether the file went; `false`: it holds other bytes than the server had, and stays.

@@ -125,6 +125,15 @@ impl View {
         })
     }
 
+    /// The row with the largest number; 0 if there is none.
+    pub fn newest_row(&self) -> Result<RowId> {
+        self.run(|c| {
+            let sql = "SELECT coalesce(max(id), 0) FROM messages";
+            let found = first(c, sql, [], |r| r.row_id())?;
+            Ok(found.flatten().unwrap_or(RowId(0)))
+        })
+    }
+
     /// Whether any row is in this state.
     pub fn has_state(&self, state: State) -> Result<bool> {
         self.run(|c| {

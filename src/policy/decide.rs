@@ -322,9 +322,11 @@ impl Decider<'_> {
         let policy = self.policy_of(folder);
         if let Some(t) = twin
             && !epoch
-            && self
-                .row_folder(t)
-                .is_some_and(|f| self.policy_of(f).remote_delete == RemoteDelete::Keep)
+            && self.row_folder(t).is_some_and(|f| {
+                // what moves to the trash takes the keep along
+                self.policy_of(f).remote_delete == RemoteDelete::Keep
+                    || self.standing.trash == Some(f)
+            })
         {
             // nothing is lost: the same bytes stay, on both sides
             let action = Action::Unlink { row: id, twin, approved: false };

@@ -1,6 +1,6 @@
 //! The decision tables: for every row, arrival, file and folder, what happened to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::Index;
 use super::pairing::{Known, Pairs};
@@ -300,34 +300,67 @@ fn copy_of(trees: &Trees, index: &Index<'_>, pairs: &Pairs, row: &Row) -> Option
     copies.find(|c| there(c) && stands(c)).map(|c| c.id)
 }
 
-/// Rows with the same bytes on the server and here, outside Trash and Junk: the first of each
-/// folder.
-struct Twins(BTreeMap<(ContentHash, FolderId), RowId>);
+/// Rows with the same bytes on the server and here.
+struct Twins {
+    /// Outside Trash and Junk: the first of each folder.
+    copies: BTreeMap<(ContentHash, FolderId), RowId>,
+    /// What vanished, and the message in `\Trash` that it is: folders are looked into one after the
+    /// other, and so it was seen to arrive before it was seen to go. One that took a keep along
+    /// stands for another already.
+    trashed: BTreeMap<RowId, RowId>,
+}
 
 impl Twins {
     fn of(trees: &Trees, pairs: &Pairs) -> Self {
-        let mut out = BTreeMap::new();
+        let mut copies = BTreeMap::new();
+        let mut in_trash: BTreeMap<ContentHash, BTreeSet<RowId>> = BTreeMap::new();
         for t in trees.rows.values() {
-            let junk = trees.folders.get(&t.folder).is_none_or(|f| {
-                matches!(f.special_use, Some(SpecialUse::Trash | SpecialUse::Junk)) || !f.selected
-            });
+            let Some(f) = trees.folders.get(&t.folder).filter(|f| f.selected) else { continue };
             if let Some(content) = t.identity.content
                 && t.state == State::Synced
                 && t.exact
                 && (t.on_server() || pairs.by_row.contains_key(&t.id))
                 && !trees.missing.contains(&t.id)
-                && !junk
             {
-                out.entry((content, t.folder)).or_insert(t.id);
+                match f.special_use {
+                    Some(SpecialUse::Junk) => {}
+                    Some(SpecialUse::Trash) if t.keeps => {}
+                    Some(SpecialUse::Trash) => {
+                        in_trash.entry(content).or_default().insert(t.id);
+                    }
+                    _ => {
+                        copies.entry((content, t.folder)).or_insert(t.id);
+                    }
+                }
             }
         }
-        Self(out)
+        let mut trashed = BTreeMap::new();
+        let vanished = trees.rows.values().filter(|r| {
+            r.gone == Some(Gone::Vanished)
+                && r.state == State::Synced
+                && r.exact
+                && !pairs.by_row.contains_key(&r.id)
+                && !trees.missing.contains(&r.id)
+        });
+        for r in vanished {
+            let Some(arrived) = r.identity.content.and_then(|c| in_trash.get_mut(&c)) else {
+                continue;
+            };
+            // what was there before is another one
+            let arrives = |t: &RowId| *t > r.id && trees.newest_before.is_some_and(|n| *t > n);
+            let Some(t) = arrived.iter().copied().find(arrives) else { continue };
+            arrived.remove(&t);
+            trashed.insert(r.id, t);
+        }
+        Self { copies, trashed }
     }
 
-    /// The twin of a row in another folder: what vanished was one of several labels or copies.
+    /// The twin of a row in another folder: what vanished was one of several labels or copies, or
+    /// moved to `\Trash`.
     fn twin(&self, row: &Row) -> Option<RowId> {
         let content = row.identity.content.filter(|_| row.exact)?;
         let all = (content, FolderId(i64::MIN))..=(content, FolderId(i64::MAX));
-        self.0.range(all).filter(|((_, f), _)| *f != row.folder).map(|(_, id)| *id).min()
+        let copies = self.copies.range(all).filter(|((_, f), _)| *f != row.folder);
+        copies.map(|(_, id)| *id).min().or_else(|| self.trashed.get(&row.id).copied())
     }
 }

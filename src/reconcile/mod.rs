@@ -130,6 +130,9 @@ pub struct Trees {
     pub first_pass: bool,
     /// The server's RFC822.SIZE is not the size of the body (a quirk): sizes prove nothing.
     pub sizes_lie: bool,
+    /// The newest row before this pass, or the one just before it, began to observe. What has a
+    /// larger number was seen to arrive in it. `None`: nobody knows.
+    pub newest_before: Option<RowId>,
     /// What uploads that broke may have stored on the server.
     pub sent: Vec<Sent>,
     /// Rows of folders that are not selected, as far as a file without a row has their bytes, or the

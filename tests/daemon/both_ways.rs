@@ -143,3 +143,27 @@ fn a_change_during_a_pass_is_not_lost() {
     w.wait_same();
     daemon.stop();
 }
+
+/// Folders are looked into one after the other: a move to Trash may be seen to arrive in one pass
+/// and to go in the next.
+#[test]
+fn what_arrives_in_the_trash_and_goes_afterwards_was_moved() {
+    let mut w = World::full();
+    w.mk.deletes("keep", "trash");
+    let daemon = w.daemon();
+    let mut imap = w.server.imap();
+    let (m, other) = (w.remote("INBOX").remove(0), w.remote("INBOX").remove(1));
+    imap.copy("INBOX", &[m.uid], "Trash");
+    wait_for("the copy", SOON, || (w.local("Trash").len() == 1).then_some(()));
+    imap.expunge("INBOX", &[m.uid, other.uid]);
+    wait_for("one that is kept, and one that moved", SOON, || {
+        let status = w.mk.status();
+        let folders = status["accounts"][0]["folders"].as_array()?;
+        let kept = &folders.iter().find(|f| f["name"] == "INBOX")?["kept"];
+        (*kept == 1 && w.local("INBOX").len() == 9).then_some(())
+    });
+    assert!(w.local("INBOX").iter().all(|l| l.hash != m.hash), "it is in the trash");
+    assert!(w.local("INBOX").iter().any(|l| l.hash == other.hash), "that one went");
+    assert_eq!((w.local("Trash").len(), w.local("Trash")[0].hash), (1, m.hash));
+    daemon.stop();
+}

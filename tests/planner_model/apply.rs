@@ -420,6 +420,11 @@ impl Applier<'_> {
                     assert_eq!(t.cid, file.cid, "the twin has other bytes");
                 }
                 self.w.step()?;
+                if let Some(mut t) = twin.map(|t| self.row(t)) {
+                    let in_trash = self.is_trash(t.folder) && self.keeps(row.folder);
+                    t.keeps |= row.keeps || in_trash;
+                    self.commit(t);
+                }
                 self.w.ledger.unlinking = Some((row.id, approved || twin.is_some()));
                 self.w.step()?;
                 let (name, place) = (self.w.name(row.folder), row.place.clone().expect("a file"));

@@ -18,6 +18,7 @@ pub fn observe(w: &mut World, policy: &Policy, complete: (bool, bool)) -> Trees 
         local_complete: complete.1,
         first_pass: w.ledger.first_pass,
         sizes_lie: w.sizes_lie,
+        newest_before: w.newest_before,
         ..Trees::default()
     };
     resolve(w);

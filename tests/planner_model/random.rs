@@ -56,6 +56,8 @@ fn sequel(first: Option<World>, case: &Case) -> Option<(World, Case)> {
 fn first(before: &World, case: &Case, brain: Brain) -> Result<Option<World>, String> {
     let mut perturbed = before.clone();
     perturb(&mut perturbed, case);
+    // what is observed from here on arrives
+    perturbed.newest_before = perturbed.ledger.rows.keys().max().copied();
     let check = Check {
         before,
         perturbed: &perturbed,

@@ -119,6 +119,8 @@ pub struct World {
     pub unread_files: BTreeSet<BaseName>,
     /// Whether RFC822.SIZE is something else.
     pub sizes_lie: bool,
+    /// The newest row when the pass began, where that matters.
+    pub newest_before: Option<RowId>,
     /// Whether new folders are pulled as a stream where that is allowed.
     pub streams: bool,
     /// The messages whose bytes were written into the Maildir.

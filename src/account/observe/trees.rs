@@ -94,6 +94,7 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
         local_complete: p.local_complete,
         first_pass: p.first_pass,
         sizes_lie: p.session.caps().sizes_lie,
+        newest_before: Some(p.newest_before),
         sent: sent(p)?,
         excluded,
     })

@@ -13,6 +13,23 @@ fn what_keep_brought_to_the_trash_stays_when_it_is_purged() {
     s.ends("", "Trash a");
 }
 
+/// Folders are looked into one after the other.
+#[test]
+fn a_move_to_the_trash_that_was_seen_to_arrive_first_is_one() {
+    let mut s = scene();
+    s.rule("\\Trash", Some(RemoteDelete::Mirror), None);
+    s.had(Synced, "INBOX", "a");
+    s.had(Synced, "INBOX", "a");
+    s.w.newest_before = s.w.ledger.rows.keys().max().copied();
+    s.had(Synced, "Trash", "a");
+    s.expunge("INBOX", "a");
+    s.ends("INBOX a, Trash a", "INBOX a, Trash a");
+    s.expunge("INBOX", "a");
+    s.ends("Trash a", "INBOX a, Trash a");
+    s.expunge("Trash", "a");
+    s.ends("", "INBOX a, Trash a");
+}
+
 #[test]
 fn what_mirror_brought_goes_if_the_trash_mirrors() {
     let mut s = scene();
