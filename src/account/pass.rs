@@ -553,6 +553,7 @@ pub async fn run(p: &mut Pass<'_>) -> Result<()> {
         p.look_again = false;
         observe::server(p).await?;
         observe::maildir(p).await?;
+        tell_of_patterns(p);
         observe::news(p).await?;
         let acted = settle(p).await?;
         if p.options.dry_run {
@@ -565,6 +566,23 @@ pub async fn run(p: &mut Pass<'_>) -> Result<()> {
         }
     }
     observe::finish(p)
+}
+
+/// A folder that was asked for and is not there may be a slip of the pen.
+fn tell_of_patterns(p: &mut Pass<'_>) {
+    let mirrored: Vec<_> = p.folders.values().filter(|f| f.selected).collect();
+    let unmatched = p.options.folders.iter().filter(|pattern| {
+        !mirrored.iter().any(|f| pattern.matches(&f.rec.name, f.rec.special_use))
+    });
+    let what: Vec<String> = unmatched
+        .map(|pattern| {
+            format!(
+                "no folder that is mirrored is called {pattern}: nothing was done for it (mailkeep \
+                 status lists them)"
+            )
+        })
+        .collect();
+    what.into_iter().for_each(|w| p.tell(w));
 }
 
 /// Plans and acts on what was observed, until a plan has nothing new to do.

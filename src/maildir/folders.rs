@@ -52,7 +52,9 @@ impl Maildir {
     }
 
     fn list_nested(&self, root: OwnedFd, dev: u64, found: &mut Listing) -> Result<()> {
-        let mut todo = self.subdirectories(&root, Path::new(""))?.below;
+        let top = self.subdirectories(&root, Path::new(""))?;
+        self.tell_hidden(&top, found)?;
+        let mut todo = top.below;
         while let Some(relative) = todo.pop() {
             let Some(fd) = self.descend(&relative, dev)? else { continue };
             let inside = self.subdirectories(&fd, &relative)?;
@@ -66,6 +68,7 @@ impl Maildir {
                     None => self.leave_alone(&relative, found)?,
                 }
             }
+            self.tell_hidden(&inside, found)?;
             if holds {
                 todo.extend(inside.below);
             } else if !inside.is_folder() && !inside.below.is_empty() {
@@ -129,10 +132,11 @@ impl Maildir {
             }
             match SUBDIRS.iter().position(|s| s.as_bytes() == entry) {
                 Some(i) => inside.subdirs.extend(SUBDIRS.get(i)),
-                // Other programs keep their own there: .git, .notmuch.
                 None if (entry.first() == Some(&b'.')) == dotted => {
                     inside.below.push(relative.join(name));
                 }
+                // Other programs keep their own there: .git, .notmuch.
+                None if !dotted => inside.hidden.push(relative.join(name)),
                 None => {}
             }
         })
@@ -156,6 +160,16 @@ impl Maildir {
                 .map_err(|e| self.failed(&path, e).widen(Scope::Account))?;
             if st.st_dev != dev {
                 return Err(self.elsewhere(&path));
+            }
+        }
+        Ok(())
+    }
+
+    /// What hides below: a Maildir is more than a program's own directory.
+    fn tell_hidden(&self, inside: &Inside, found: &mut Listing) -> Result<()> {
+        for relative in &inside.hidden {
+            if self.has_dir(&relative.join("cur"))? && self.has_dir(&relative.join("new"))? {
+                self.leave_alone(relative, found)?;
             }
         }
         Ok(())
@@ -194,6 +208,8 @@ struct Inside {
     subdirs: Vec<&'static str>,
     /// The others in which folders may be, relative to the root.
     below: Vec<PathBuf>,
+    /// Those of a nested layout in which none may be, since their names begin with a dot.
+    hidden: Vec<PathBuf>,
 }
 
 impl Inside {
@@ -237,6 +253,8 @@ mod tests {
             "inbox/new",
             "a/cur/deep/cur",
             "a/cur/deep/new",
+            ".hid/cur",
+            ".hid/new",
         ] {
             fs::create_dir_all(t.path().join(d)).unwrap();
         }
@@ -252,7 +270,8 @@ mod tests {
         let to = |dir: &str| format!("(rename it to {},", t.path().join(dir).display());
         assert!(is("50% off", &to("50%25 off")) && is("inbox", &to("INBOX")), "{left:?}");
         assert!(is("\u{fffd}", "(rename it,"), "{left:?}");
-        assert_eq!(left.len(), 3, "{left:?}");
+        assert!(is(".hid", &to("%2Ehid")), "{left:?}");
+        assert_eq!(left.len(), 5, "{left:?}");
         let (t, m) = maildir(Layout::PlusPlus);
         for d in [
             ".git/objects",

@@ -166,6 +166,16 @@ fn only_what_is_included() {
 }
 
 #[test]
+fn a_folder_that_is_asked_for_and_not_there_is_told() {
+    let world = World::new(Dovecot::start());
+    let done = world.mk.run(&["sync", "--folder", "Wrok", "--folder", "Work"]).expect(0);
+    assert!(done.text().contains("no folder that is mirrored is called Wrok"), "{}", done.text());
+    assert!(!done.text().contains("is called Work"), "{}", done.text());
+    assert_eq!(world.local("Work").len(), 12);
+    assert!(!world.mk.folder("INBOX").exists());
+}
+
+#[test]
 fn read_only_changes_nothing_there() {
     let mut world = World::new(Dovecot::start());
     world.mk.set_raw("read_only", "true");
