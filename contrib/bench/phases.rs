@@ -129,6 +129,8 @@ fn remote_flags(
     let before = floor::moment(server.port());
     server.imap().store("INBOX", &uids, op, &["\\Flagged"]);
     if looked_at {
+        // it counts in whole seconds
+        rest();
         rest();
         server.imap().select("INBOX");
     }
