@@ -471,8 +471,8 @@ impl Pass<'_> {
         Ok(selected)
     }
 
-    /// Lists the folders, with one opened in the same round trip, `None` where the server
-    ///  does not open it: that is asked again where it matters.
+    /// Lists the folders, with one opened in the same round trip; `None` where the server does not
+    /// open it: that is asked again where it matters.
     pub async fn list_beside(
         &mut self,
         wire: &[u8],
