@@ -29,6 +29,12 @@ pub trait BodySink {
 
 /// UIDs in one command that fetches bodies.
 const CHUNK: u64 = 500;
+/// Beyond the usual window another command is sent while fewer messages than this are asked for and
+/// have not come. A server may answer several commands in turn (Dovecot does): then they end
+/// together, and a round trip would pass with nothing asked for.
+const AHEAD: u64 = 1_500;
+/// The most commands that wait for their answers.
+const MOST_COMMANDS: usize = 16;
 /// More commands than this are not made of one set, however wide its ranges.
 const MOST_CHUNKS: u64 = 2_000;
 /// After so many refusals it is not the messages that are bad.
@@ -52,6 +58,14 @@ pub(super) struct Bodies {
     sizes_lie: bool,
     /// A piece was less than was asked for and there: it cannot be asked for pieces.
     cuts_short: bool,
+}
+
+/// A command that waits for its answer.
+struct Asked {
+    tag: Tag,
+    part: UidSet,
+    /// How many of the part have not come.
+    due: u64,
 }
 
 impl Session {
@@ -92,7 +106,7 @@ impl Session {
         let per_chunk = CHUNK.max(set.len() / MOST_CHUNKS);
         let mut chunks: VecDeque<UidSet> =
             set.chunks(u32::try_from(per_chunk).unwrap_or(u32::MAX), RANGES).into();
-        let mut waiting: Vec<(Tag, UidSet)> = Vec::new();
+        let mut waiting: Vec<Asked> = Vec::new();
         let mut refusals = 0;
         let mut seen = UidSet::new();
         let mut later = Vec::new();
@@ -100,18 +114,19 @@ impl Session {
         let mut strays = 0;
         let trust = !self.caps.sizes_lie && !self.bodies.sizes_lie;
         loop {
-            while waiting.len() < WINDOW {
+            while asks_more(&waiting) {
                 let Some(part) = chunks.pop_front() else { break };
                 let command = format!("UID FETCH {part} ({items} BODY.PEEK[]{cut})");
-                waiting.push((self.send(command.as_bytes()), part));
+                let tag = self.send(command.as_bytes());
+                waiting.push(Asked { tag, due: part.len(), part });
             }
             if waiting.is_empty() {
                 break;
             }
             match self.next().await? {
                 Event::Done(tag, answer) => {
-                    let Some(at) = waiting.iter().position(|w| w.0 == tag) else { continue };
-                    let (_, part) = waiting.remove(at);
+                    let Some(at) = waiting.iter().position(|w| w.tag == tag) else { continue };
+                    let Asked { part, .. } = waiting.remove(at);
                     let Err(e) = verdict(Scope::Folder, b"UID FETCH", &answer) else { continue };
                     refusals += 1;
                     if refusals > MOST_REFUSALS {
@@ -150,6 +165,9 @@ impl Session {
                         continue;
                     };
                     seen.insert(uid);
+                    if let Some(of) = waiting.iter_mut().find(|w| w.part.contains(uid)) {
+                        of.due -= 1;
+                    }
                     match judge(uid, &fetch, body, trust) {
                         Verdict::Whole(m, data) => give(sink, &m, data).await?,
                         Verdict::Later(m) => later.push(m),
@@ -329,6 +347,11 @@ impl Session {
             Err(e) => Err(e),
         }
     }
+}
+
+fn asks_more(waiting: &[Asked]) -> bool {
+    let due: u64 = waiting.iter().map(|w| w.due).sum();
+    waiting.len() < WINDOW || due < AHEAD && waiting.len() < MOST_COMMANDS
 }
 
 /// What a message's first piece means.
