@@ -15,21 +15,36 @@ use crate::maildir::{self, FileStat, place_path};
 use crate::model::{FolderId, Row, RowId, State};
 use crate::reconcile::{FileId, LocalFile, Trees};
 
-/// How many messages share a transaction of intents, and one call of APPENDs.
-const BATCH: usize = 500;
+/// How many messages share a transaction of intents, and one call of APPENDs: ...
+const BATCH: usize = 2_000;
+/// ... and how many bytes, so that what was sent is soon in the ledger where the line is slow.
+const BATCH_BYTES: u64 = 16 << 20;
 
 /// Uploads all files, folder by folder.
 pub async fn upload(p: &mut Pass<'_>, trees: &Trees, files: &[FileId]) -> Result<()> {
     let all = files.iter().filter_map(|id| trees.files.get(id).map(|f| (f.folder, (*id, f))));
     for (folder, files) in by_folder(all) {
-        for part in files.chunks(BATCH) {
+        let mut rest = files.as_slice();
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(batch_of(rest));
             let sent = batch(p, folder, part).await;
             if p.each(sent)?.is_none() {
                 break;
             }
+            rest = later;
         }
     }
     Ok(())
+}
+
+/// How many of the files make the next batch: at least one.
+fn batch_of(files: &[(FileId, &LocalFile)]) -> usize {
+    let mut bytes = 0u64;
+    let fits = |(_, f): &&(FileId, &LocalFile)| {
+        bytes = bytes.saturating_add(f.identity.wire_size);
+        bytes <= BATCH_BYTES
+    };
+    files.iter().take(BATCH).take_while(fits).count().max(1)
 }
 
 async fn batch(p: &mut Pass<'_>, folder: FolderId, files: &[(FileId, &LocalFile)]) -> Result<()> {
