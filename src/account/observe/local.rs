@@ -2,14 +2,14 @@
 //! differs. An absence is believed only after a second scan of everything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
+use std::path::Path;
 use std::time::Duration;
 
-use super::super::pass::{FolderState, Pass};
+use super::super::pass::Pass;
+use super::prescan::Looked;
 use super::{files, take_over};
 use crate::error::{Kind, Result, Scope};
-use crate::ledger::{Ledger, View};
+use crate::ledger::View;
 use crate::maildir::{self, DirSignature, KeywordMap, Names, NamesDigest, Scan};
 use crate::model::{Flags, FolderId, Place, RowId, SystemFlags};
 use crate::policy::LocalDelete;
@@ -177,7 +177,7 @@ fn is_as_remembered(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
 }
 
 /// What the ledger remembers of a directory, if its time stamps prove that it still holds.
-fn remembered(
+pub(super) fn remembered(
     remembered: &(Option<Vec<u8>>, Option<u128>),
     last_full_scan: i64,
     dir: &Path,
@@ -190,61 +190,6 @@ fn remembered(
     }
     let same = maildir::signature(dir)? == Some(signature);
     Ok(same.then_some((signature, NamesDigest(*digest))))
-}
-
-/// Scans that run beside the login and the listing: the disk need not wait for the network.
-pub struct Prescan {
-    thread: Option<JoinHandle<BTreeMap<FolderId, Looked>>>,
-    found: BTreeMap<FolderId, Looked>,
-}
-
-struct Looked {
-    scan: Scan,
-    /// What came of holding it against the rows, if that was needed. Until a pass acts, it changes
-    /// no row's place, so this still holds when it is taken.
-    differs: Option<Differs>,
-}
-
-impl Prescan {
-    /// Begins to read the folders that changed since the ledger's last word on them.
-    pub fn start(folders: &BTreeMap<FolderId, FolderState>, now: i64, ledger: PathBuf) -> Self {
-        let wanted: Vec<_> = folders
-            .iter()
-            .filter(|(_, f)| f.rec.on_disk)
-            .map(|(id, f)| (*id, f.remembered.clone(), f.rec.last_full_scan, f.dir.clone()))
-            .collect();
-        let thread = std::thread::spawn(move || {
-            let mut found = BTreeMap::new();
-            let mut reader = None;
-            for (id, known, last_full_scan, dir) in wanted {
-                // what fails here is looked at again where the failure belongs
-                if !matches!(remembered(&known, last_full_scan, &dir, now), Ok(None)) {
-                    continue;
-                }
-                let Ok(mut scan) = maildir::scan(&dir) else { continue };
-                let mut differs = None;
-                if known.1 != Some(scan.digest.0) && !scan.names.is_empty() {
-                    reader = reader.or_else(|| Ledger::open_readonly(&ledger).ok().flatten());
-                    let names = std::mem::take(&mut scan.names);
-                    differs = reader.as_ref().and_then(|l| Differs::of(l, id, names).ok());
-                    if differs.is_none() {
-                        continue;
-                    }
-                }
-                found.insert(id, Looked { scan, differs });
-            }
-            found
-        });
-        Self { thread: Some(thread), found: BTreeMap::new() }
-    }
-
-    /// The scan of a folder, once.
-    fn take(&mut self, id: FolderId) -> Option<Looked> {
-        if let Some(thread) = self.thread.take() {
-            self.found = thread.join().unwrap_or_default();
-        }
-        self.found.remove(&id)
-    }
 }
 
 /// Brings the folder's letters in step with the ledger. A reader may have added keywords; where the
@@ -288,7 +233,7 @@ pub fn sync_keywords(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
 }
 
 /// How the names of a folder differ from its rows.
-struct Differs {
+pub(super) struct Differs {
     /// Rows whose base name is not there.
     missing: BTreeSet<RowId>,
     /// Rows whose file has other letters, or stands in the other subdirectory.
@@ -298,7 +243,7 @@ struct Differs {
 }
 
 impl Differs {
-    fn of(ledger: &View, id: FolderId, names: Names) -> Result<Self> {
+    pub(super) fn of(ledger: &View, id: FolderId, names: Names) -> Result<Self> {
         let mut names = names.unmatched();
         let mut unseen: BTreeMap<Vec<u8>, RowId> = BTreeMap::new();
         ledger.for_each_name(id, |row, sub, base, suffix| {

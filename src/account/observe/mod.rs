@@ -4,11 +4,13 @@
 mod files;
 mod local;
 mod news;
+mod prescan;
 mod server;
 mod take_over;
 mod trees;
 
-pub use local::{Prescan, finish, maildir, sync_keywords};
+pub use local::{finish, maildir, sync_keywords};
 pub use news::{contents, news, pending};
+pub use prescan::Prescan;
 pub use server::{as_observed, server, server_moved_on};
 pub use trees::trees;
