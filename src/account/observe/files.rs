@@ -93,6 +93,15 @@ pub(super) async fn identify(
     Ok(())
 }
 
+/// Whether nobody was writing it any more when it was `now`, Unix time in seconds.
+pub(super) fn is_settled(stat: &FileStat, now: i64) -> bool {
+    mtime(stat) < now - SETTLES_AFTER
+}
+
+fn mtime(stat: &FileStat) -> i64 {
+    i64::try_from(stat.mtime_ns.div_euclid(1_000_000_000)).unwrap_or(0)
+}
+
 /// What a file shows that could not be read. What is no file is no mail.
 fn seen(path: &Path, folder: FolderId, place: &Place) -> Option<Unread> {
     let file = match std::fs::symlink_metadata(path) {
@@ -119,21 +128,27 @@ async fn one(
 ) -> Result<Read> {
     let f = p.folder(folder)?;
     let path = place_path(&f.dir, place);
-    let stat = maildir::stat(&path)?;
-    let mtime = i64::try_from(stat.mtime_ns.div_euclid(1_000_000_000)).unwrap_or(0);
+    let mut stat = maildir::stat(&path)?;
     let now = p.now();
     let whole = p.complete.as_ref().is_some_and(|c| c.contains(&f.rec.name, place));
-    if !whole && (now - SETTLES_AFTER..=now + SETTLES_AFTER).contains(&mtime) {
-        let wait = u64::try_from(mtime + SETTLES_AFTER + 1 - now).unwrap_or(1);
+    if !whole && (now - SETTLES_AFTER..=now + SETTLES_AFTER).contains(&mtime(&stat)) {
+        let wait = u64::try_from(mtime(&stat) + SETTLES_AFTER + 1 - now).unwrap_or(1);
         tokio::time::sleep(Duration::from_secs(wait.min(3))).await;
+        stat = maildir::stat(&path)?;
     }
     let stamp = maildir::stamp(&path, p.now())?;
     let known = stamp.as_ref().and_then(|s| before.get(s));
     let (identity, stat) = match known {
         Some(identity) => (identity.clone(), stat),
         None => {
-            tracing::debug!("reading {}", path.display());
-            let read = maildir::identify(&path)?;
+            let read = p.scanned.as_ref().and_then(|s| s.read(folder, place));
+            let read = match read.filter(|r| r.stat == stat) {
+                Some(read) => read.clone(),
+                None => {
+                    tracing::debug!("reading {}", path.display());
+                    maildir::identify(&path)?
+                }
+            };
             let identity = Identity {
                 content: Some(read.digest.content),
                 reader: Some(read.digest.reader),

@@ -239,7 +239,7 @@ pub(super) struct Differs {
     /// Rows whose file has other letters, or stands in the other subdirectory.
     renamed: Vec<(RowId, Place)>,
     /// Files that no row has.
-    extra: Vec<Place>,
+    pub(super) extra: Vec<Place>,
 }
 
 impl Differs {

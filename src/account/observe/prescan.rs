@@ -1,19 +1,24 @@
 //! Looking at the Maildir beside the login and the listing: the disk need not wait for the network.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::super::pass::FolderState;
+use super::files::is_settled;
 use super::local::{Differs, remembered};
-use crate::ledger::Ledger;
-use crate::maildir::{self, Scan};
-use crate::model::FolderId;
+use crate::ledger::{Ledger, View};
+use crate::maildir::{self, FileIdentity, Scan, place_path};
+use crate::model::{FolderId, Place};
 
-/// Scans under way, and what they found.
+/// A look under way, and what it found.
 pub struct Prescan {
-    thread: Option<JoinHandle<BTreeMap<FolderId, Looked>>>,
-    found: BTreeMap<FolderId, Looked>,
+    thread: Option<JoinHandle<Found>>,
+    enough: Arc<AtomicBool>,
+    found: Found,
 }
 
 /// What a folder's scan found.
@@ -24,44 +29,115 @@ pub(super) struct Looked {
     pub differs: Option<Differs>,
 }
 
+#[derive(Default)]
+struct Found {
+    folders: BTreeMap<FolderId, Looked>,
+    files: BTreeMap<(FolderId, Place), FileIdentity>,
+}
+
+/// A folder to look at.
+struct Wanted {
+    id: FolderId,
+    dir: PathBuf,
+    remembered: (Option<Vec<u8>>, Option<u128>),
+    last_full_scan: i64,
+}
+
 impl Prescan {
-    /// Begins to read the folders that changed since the ledger's last word on them.
+    /// Begins to scan the folders that changed since the ledger's last word on them, and then to
+    /// read the files that no row has.
     pub fn start(folders: &BTreeMap<FolderId, FolderState>, now: i64, ledger: PathBuf) -> Self {
         let wanted: Vec<_> = folders
             .iter()
             .filter(|(_, f)| f.rec.on_disk)
-            .map(|(id, f)| (*id, f.remembered.clone(), f.rec.last_full_scan, f.dir.clone()))
+            .map(|(id, f)| Wanted {
+                id: *id,
+                dir: f.dir.clone(),
+                remembered: f.remembered.clone(),
+                last_full_scan: f.rec.last_full_scan,
+            })
             .collect();
+        let enough = Arc::new(AtomicBool::new(false));
+        let told = enough.clone();
         let thread = std::thread::spawn(move || {
-            let mut found = BTreeMap::new();
-            let mut reader = None;
-            for (id, known, last_full_scan, dir) in wanted {
-                // what fails here is looked at again where the failure belongs
-                if !matches!(remembered(&known, last_full_scan, &dir, now), Ok(None)) {
-                    continue;
-                }
-                let Ok(mut scan) = maildir::scan(&dir) else { continue };
-                let mut differs = None;
-                if known.1 != Some(scan.digest.0) && !scan.names.is_empty() {
-                    reader = reader.or_else(|| Ledger::open_readonly(&ledger).ok().flatten());
-                    let names = std::mem::take(&mut scan.names);
-                    differs = reader.as_ref().and_then(|l| Differs::of(l, id, names).ok());
-                    if differs.is_none() {
-                        continue;
-                    }
-                }
-                found.insert(id, Looked { scan, differs });
-            }
-            found
+            // what fails here is looked at again where the failure belongs
+            let ledger = LazyCell::new(|| Ledger::open_readonly(&ledger).ok().flatten());
+            let folders = scan(&wanted, now, || ledger.as_deref());
+            let files = read(&wanted, &folders, now, || ledger.as_deref(), &told);
+            Found { folders, files }
         });
-        Self { thread: Some(thread), found: BTreeMap::new() }
+        Self { thread: Some(thread), enough, found: Found::default() }
     }
 
-    /// The scan of a folder, once.
+    /// The scan of a folder, once. Nothing more is read after the first call: whoever waits now can
+    /// read for himself, and tell of it.
     pub(super) fn take(&mut self, id: FolderId) -> Option<Looked> {
         if let Some(thread) = self.thread.take() {
+            self.enough.store(true, Ordering::Relaxed);
             self.found = thread.join().unwrap_or_default();
         }
-        self.found.remove(&id)
+        self.found.folders.remove(&id)
     }
+
+    /// What a file was when it was read.
+    pub(super) fn read(&self, id: FolderId, place: &Place) -> Option<&FileIdentity> {
+        self.found.files.get(&(id, place.clone()))
+    }
+}
+
+fn scan<'a>(
+    wanted: &[Wanted],
+    now: i64,
+    ledger: impl Fn() -> Option<&'a View>,
+) -> BTreeMap<FolderId, Looked> {
+    let mut found = BTreeMap::new();
+    for w in wanted {
+        if !matches!(remembered(&w.remembered, w.last_full_scan, &w.dir, now), Ok(None)) {
+            continue;
+        }
+        let Ok(mut scan) = maildir::scan(&w.dir) else { continue };
+        let mut differs = None;
+        if w.remembered.1 != Some(scan.digest.0) && !scan.names.is_empty() {
+            let names = std::mem::take(&mut scan.names);
+            differs = ledger().and_then(|l| Differs::of(l, w.id, names).ok());
+            if differs.is_none() {
+                continue;
+            }
+        }
+        found.insert(w.id, Looked { scan, differs });
+    }
+    found
+}
+
+/// Reads the files that no row has, and that no earlier pass has read, until it is `enough`. Those
+/// that somebody may still be writing are left.
+fn read<'a>(
+    wanted: &[Wanted],
+    folders: &BTreeMap<FolderId, Looked>,
+    now: i64,
+    ledger: impl Fn() -> Option<&'a View>,
+    enough: &AtomicBool,
+) -> BTreeMap<(FolderId, Place), FileIdentity> {
+    let mut found = BTreeMap::new();
+    let mut known = None;
+    for w in wanted {
+        let differs = folders.get(&w.id).and_then(|f| f.differs.as_ref());
+        for place in differs.iter().flat_map(|d| &d.extra) {
+            let known = known.get_or_insert_with(|| ledger().and_then(|l| l.unmatched().ok()));
+            let Some(known) = known.as_ref().filter(|_| !enough.load(Ordering::Relaxed)) else {
+                return found;
+            };
+            let path = place_path(&w.dir, place);
+            if !maildir::stat(&path).is_ok_and(|s| is_settled(&s, now))
+                || matches!(maildir::stamp(&path, now), Ok(Some(s)) if known.contains_key(&s))
+            {
+                continue;
+            }
+            tracing::debug!("reading {}", path.display());
+            if let Ok(read) = maildir::identify(&path) {
+                found.insert((w.id, place.clone()), read);
+            }
+        }
+    }
+    found
 }
