@@ -232,6 +232,8 @@ pub struct Pass<'a> {
     pub report: PassReport,
     /// Look at both sides again before the pass ends.
     pub look_again: bool,
+    /// The server has other folders than in the pass before.
+    pub relisted: bool,
     /// Folders and reasons of what waits for the server.
     pub waiting: BTreeMap<(FolderId, String), u64>,
     /// When the pass began, Unix seconds.

@@ -207,6 +207,7 @@ async fn locked(
         durability,
         report: PassReport::default(),
         look_again: false,
+        relisted: false,
         waiting: BTreeMap::new(),
         started: unix_now(),
         unfetchable: BTreeSet::new(),

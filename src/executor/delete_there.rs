@@ -56,7 +56,9 @@ async fn trash_group(
     to: FolderId,
     rows: Vec<(Row, bool)>,
 ) -> Result<()> {
-    ensure_folder(p, to).await?;
+    if !ensure_folder(p, to).await? {
+        return Ok(());
+    }
     let approved: BTreeMap<RowId, bool> = rows.iter().map(|(r, a)| (r.id, *a)).collect();
     let rows = proven(p, from, rows.into_iter().map(|(r, _)| r).collect()).await?;
     let set: UidSet = rows.iter().filter_map(|r| r.uid).collect();

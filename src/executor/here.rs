@@ -37,13 +37,22 @@ pub fn create_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     p.write_folder(id, |tx| tx.journal(&entry))
 }
 
-/// Removes the empty folder here, whose messages are all gone.
+/// Removes the empty folder here, whose messages are all gone; one that is nowhere is only forgotten.
 pub fn remove_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     let counts = p.ledger.with(|l| l.counts())?.get(&id).copied().unwrap_or_default();
     if counts.messages + counts.kept > 0 || p.files.values().any(|f| f.folder == id) {
         return Ok(());
     }
-    let name = p.folder(id)?.rec.name.clone();
+    let f = p.folder(id)?;
+    if (f.server, f.disk) == (Presence::Never, Presence::Vanished) {
+        if counts != crate::ledger::Counts::default() {
+            return Ok(()); // what it says of messages may be of use elsewhere
+        }
+        p.write(|tx| tx.forget_folder(id))?;
+        p.folders.remove(&id);
+        return Ok(());
+    }
+    let name = f.rec.name.clone();
     match p.maildir.remove_folder(&name) {
         // it stays until a person removes what is in the way; nobody is waited for
         Err(e) if e.kind == Kind::Maildir => {

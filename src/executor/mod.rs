@@ -16,6 +16,7 @@ mod there;
 mod upload;
 
 pub(crate) use joins::keeps_in;
+pub(crate) use there::ASK_AGAIN_AFTER;
 
 use std::collections::BTreeMap;
 

@@ -57,7 +57,9 @@ async fn begin(
     (from, to): (FolderId, FolderId),
     rows: Vec<(Row, FileId)>,
 ) -> Result<Option<Group>> {
-    ensure_folder(p, to).await?;
+    if !ensure_folder(p, to).await? {
+        return Ok(None);
+    }
     let files: BTreeMap<RowId, FileId> = rows.iter().map(|(r, f)| (r.id, *f)).collect();
     let rows = proven(p, from, rows.into_iter().map(|(r, _)| r).collect()).await?;
     let set: UidSet = rows.iter().filter_map(|r| r.uid).collect();

@@ -12,19 +12,42 @@ use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags, Uid, UidSet};
 use crate::reconcile::{LocalFile, Presence, Trees};
 
-/// Makes the folder that appeared here on the server. Where that will not have it, what is in the
-/// folder waits, and `status` says why: `false`.
+/// How long a server that will not have a folder is not asked for it again, in seconds. What may be
+/// the reason shows sooner: then it is asked at once.
+pub const ASK_AGAIN_AFTER: i64 = 24 * 3600;
+
+/// Makes the folder that is here on the server. Where that will not have it, what is to go there
+/// waits, and `status` says why: `false`.
 pub async fn create_or_close(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
     match create_folder(p, id).await {
         Err(e)
             if e.kind == Kind::Refused
                 && !matches!(e.refusal, Some(Refusal::InUse | Refusal::Unavailable)) =>
         {
-            p.folder_mut(id)?.closed = Some(e.to_string());
+            let lasts = e.refusal != Some(Refusal::OverQuota);
+            let e = advise(p, id, e, lasts)?;
+            let now = p.now();
+            let f = p.folder_mut(id)?;
+            f.closed = Some(e.to_string());
+            f.rec.retry_at = if lasts { now + ASK_AGAIN_AFTER } else { 0 };
             Ok(false)
         }
         other => other.map(|()| true),
     }
+}
+
+/// The next step of somebody whose folder the server will not have.
+fn advise(p: &Pass<'_>, id: FolderId, mut e: Error, lasts: bool) -> Result<Error> {
+    let f = p.folder(id)?;
+    if f.disk != Presence::There && p.trash() == Some(id) {
+        e.next = "set policy.trash to a folder that the server has, or takes".into();
+    }
+    if lasts {
+        let again = "it is asked again after a day, when its folders change, or by mailkeep sync \
+                     --folder with that name";
+        e.next = if e.next.is_empty() { again.into() } else { format!("{}; {again}", e.next) };
+    }
+    Ok(e)
 }
 
 /// Makes the folder on the server. One that was there before gets its use again, unless another has
@@ -35,14 +58,15 @@ pub async fn create_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     let mut there = p.folders.values().filter(|f| f.server == Presence::There);
     let special_use = had.filter(|_| there.all(|f| f.rec.special_use != had));
     let refused = |e: Error| e.at(format_args!("cannot create folder {name} on the server"));
-    p.session.wire_for(&name).map_err(refused)?; // nothing is written for a name that cannot be
-    p.guard.open(&p.ledger)?;
+    // no generation is raised before it is there: nothing relies on it, and where it is refused,
+    // nothing was done (I5)
     let wire = p.session.create(&name, special_use).await.map_err(refused)?;
     let entry = journal::in_folder(p, Done::FolderCreate, Side::There, id, "it is here");
     let f = p.folder_mut(id)?;
     f.server = Presence::There;
     f.rec.wire = Some(wire);
     f.rec.on_server = true;
+    f.rec.retry_at = 0;
     p.write_folder(id, |tx| tx.journal(&entry))?;
     // its UIDVALIDITY must be known before anything in it is
     let selected = p.open_folder(id, true, None).await?;
@@ -83,12 +107,15 @@ pub async fn remove_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that the folder is on the server and can be put into.
-pub async fn ensure_folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
-    if p.folder(id)?.server != Presence::There {
-        create_folder(p, id).await?;
+/// Makes sure that the folder is on the server. `false`: it will not have it, and what was to go
+/// there waits.
+pub async fn ensure_folder(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
+    let f = p.folder(id)?;
+    match (f.server, &f.closed) {
+        (Presence::There, _) => Ok(true),
+        (_, Some(_)) => Ok(false),
+        (_, None) => create_or_close(p, id).await,
     }
-    Ok(())
 }
 
 /// The rows of an open folder whose messages are what the ledger thinks, by UID.

@@ -48,7 +48,9 @@ fn batch_of(files: &[(FileId, &LocalFile)]) -> usize {
 }
 
 async fn batch(p: &mut Pass<'_>, folder: FolderId, files: &[(FileId, &LocalFile)]) -> Result<()> {
-    ensure_folder(p, folder).await?;
+    if !ensure_folder(p, folder).await? {
+        return Ok(());
+    }
     if p.folder(folder)?.permanent.is_none() {
         p.select(folder, true).await?;
     }

@@ -49,6 +49,9 @@ pub struct FolderRecord {
     pub push: String,
     /// A warning for `status`.
     pub note: String,
+    /// The server refused to make it, as `note` says: when it is asked again, in Unix time. 0: it did
+    /// not refuse.
+    pub retry_at: i64,
 }
 
 impl FolderRecord {
@@ -73,6 +76,7 @@ impl FolderRecord {
             last_full_scan: 0,
             push: String::new(),
             note: String::new(),
+            retry_at: 0,
         }
     }
 }
@@ -95,7 +99,7 @@ macro_rules! select {
         concat!(
             "SELECT id, name, wire, separator, special_use, mailbox_id, on_server, on_disk, \
              uidvalidity, uidnext, modseq, messages, keywords, signature, digest, last_full_scan, \
-             push, note FROM folders ",
+             push, note, retry_at FROM folders ",
             $tail
         )
     };
@@ -120,7 +124,8 @@ macro_rules! columns {
             $f.digest.map(|d| d.to_be_bytes().to_vec()).unwrap_or_default(),
             $f.last_full_scan,
             $f.push,
-            $f.note
+            $f.note,
+            $f.retry_at
             $(, $more)*
         ]
     };
@@ -213,8 +218,8 @@ impl Tx<'_> {
                 c,
                 "INSERT INTO folders (name, wire, separator, special_use, mailbox_id, on_server, \
                  on_disk, uidvalidity, uidnext, modseq, messages, keywords, signature, digest, \
-                 last_full_scan, push, note) VALUES \
-                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                 last_full_scan, push, note, retry_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
+                 ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
                 columns!(f),
             )?;
             Ok(FolderId(c.last_insert_rowid()))
@@ -232,7 +237,7 @@ impl Tx<'_> {
                 "UPDATE folders SET name = ?1, wire = ?2, separator = ?3, special_use = ?4, \
                  mailbox_id = ?5, on_server = ?6, on_disk = ?7, uidvalidity = ?8, uidnext = ?9, \
                  modseq = ?10, messages = ?11, keywords = ?12, signature = ?13, digest = ?14, \
-                 last_full_scan = ?15, push = ?16, note = ?17 WHERE id = ?18",
+                 last_full_scan = ?15, push = ?16, note = ?17, retry_at = ?18 WHERE id = ?19",
                 "that folder",
                 columns!(f, f.id.0),
             )
@@ -342,6 +347,7 @@ fn record(r: &mut Cells<'_>) -> Inner<FolderRecord> {
         last_full_scan: r.take()?,
         push: r.text()?,
         note: r.text()?,
+        retry_at: r.take()?,
     })
 }
 
@@ -370,6 +376,7 @@ mod tests {
             last_full_scan: 1_709_204_400,
             push: "notify".into(),
             note: "read-only".into(),
+            retry_at: 1_709_290_800,
             ..FolderRecord::new(FolderName::from_text("a%2Fb/Entwürfe").unwrap())
         }
     }

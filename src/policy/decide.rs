@@ -380,7 +380,11 @@ impl Decider<'_> {
             (false, None) if approved => Action::ExpungeThere { row: id, approved },
             (false, None) => return self.hold(HeldKind::NoTrash, folder, id),
         };
-        if let Some(key) = self.closed(&[Some(folder)]) {
+        let trash = match action {
+            Action::TrashThere { trash, .. } => Some(trash),
+            _ => None,
+        };
+        if let Some(key) = self.closed(&[Some(folder), trash]) {
             *self.out.waiting.entry(key).or_default() += 1;
             return;
         }

@@ -72,8 +72,9 @@ fn folder(trees: &Trees, id: FolderId, f: &Folder, out: &mut Out) {
         // known yet may need it
         (Presence::Vanished, _) if !trees.remote_complete => {}
         (_, Presence::Vanished) if !trees.local_complete => {}
-        // what a removal cut short may have left of it
-        (Presence::Vanished, Presence::There | Presence::Vanished) => {
+        // what a removal cut short may have left of it; or it was renamed here, and was never there
+        (Presence::Vanished, Presence::There | Presence::Vanished)
+        | (Presence::Never, Presence::Vanished) => {
             out.emptied.push(Change::FolderVanishedThere(id));
         }
         (Presence::There, Presence::Vanished) => out.emptied.push(Change::FolderVanishedHere(id)),

@@ -149,6 +149,95 @@ fn a_name_that_the_server_does_not_take() {
     }
 }
 
+/// Every file and directory of the Maildir with its mtime.
+fn everything(dir: &std::path::Path) -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let is_dir = path.is_dir();
+        out.push((path.clone(), fs::symlink_metadata(&path).unwrap().modified().unwrap()));
+        if is_dir {
+            out.extend(everything(&path));
+        }
+    }
+    out.sort();
+    out
+}
+
+/// The server is not asked for the same at every pass, and a pass that does nothing writes nothing;
+/// but where the reason may be gone, or a person asks, it is asked again.
+#[test]
+fn a_folder_that_was_refused_is_not_asked_for_at_every_pass() {
+    let world = synced();
+    for folder in ["Foo.Bar", "Foo.Baz"] {
+        make_folder(&world.mk.folder(folder));
+    }
+    deliver(&world.mk.folder("Foo.Bar"), &world.mint.letter(300));
+    world.mk.sync_ok();
+    let asked = || world.proxy.count("CREATE \"Foo.Bar");
+    assert_eq!(asked(), 1, "{:?}", world.proxy.commands());
+    let before = everything(world.mk.maildir());
+    for _ in 0..2 {
+        let said = world.mk.sync_ok().text();
+        assert!(said.contains("Foo.Bar") && said.contains("sync --folder"), "{said}");
+    }
+    assert_eq!(asked(), 1);
+    let mut after = everything(world.mk.maildir());
+    after.retain(|(p, _)| !p.ends_with(".mailkeep.test.lock"));
+    assert!(after.iter().all(|f| before.contains(f)), "{before:#?} {after:#?}");
+    world.mk.run(&["sync", "--folder", "Foo.Bar"]).expect(0);
+    assert_eq!((asked(), world.proxy.count("CREATE \"Foo.Baz")), (2, 1));
+    world.server.imap().create("Other");
+    world.mk.sync_ok();
+    world.mk.sync_ok();
+    assert_eq!((asked(), world.proxy.count("CREATE \"Foo.Baz")), (3, 2));
+    // under names that can be, they are made, and the old names are forgotten
+    for folder in ["Bar", "Baz"] {
+        fs::rename(world.mk.folder(&format!("Foo.{folder}")), world.mk.folder(folder)).unwrap();
+    }
+    world.mk.sync_ok();
+    world.assert_same();
+    let status = world.mk.run(&["status"]).text();
+    assert!(status.contains("Baz") && !status.contains("Foo.Ba"), "{status}");
+}
+
+/// Where the target of a move is refused, the move waits, whatever folders the pass was for.
+#[test]
+fn a_move_into_a_refused_folder_waits() {
+    let world = synced();
+    make_folder(&world.mk.folder("Foo.Bar"));
+    let moved = world.local("Work").remove(0).path;
+    let name = moved.file_name().unwrap();
+    fs::rename(&moved, world.mk.folder("Foo.Bar").join("cur").join(name)).unwrap();
+    for _ in 0..2 {
+        let said = world.mk.run(&["sync", "--folder", "Work"]).expect(0).text();
+        assert!(said.contains("Foo.Bar") && said.contains("rename the folder here"), "{said}");
+    }
+    assert_eq!(world.remote("Work").len(), 12);
+    assert_eq!(world.proxy.count("CREATE"), 1, "{:?}", world.proxy.commands());
+    fs::rename(world.mk.folder("Foo.Bar"), world.mk.folder("FooBar")).unwrap();
+    world.mk.sync_ok();
+    world.assert_same();
+}
+
+/// A trash that cannot be made is said, with what to do; the deletion waits for it.
+#[test]
+fn a_trash_that_the_server_refuses() {
+    let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+    let mut world = World::synced(server);
+    world.mk.deletes("mirror", "trash").policy("trash", "Foo.Trash");
+    fs::remove_file(world.local("Work").remove(0).path).unwrap();
+    for _ in 0..2 {
+        let said = world.mk.sync_ok().text();
+        assert!(said.contains("Foo.Trash") && said.contains("set policy.trash to"), "{said}");
+    }
+    assert_eq!(world.proxy.count("CREATE"), 1, "{:?}", world.proxy.commands());
+    assert_eq!(world.remote("Work").len(), 12);
+    world.mk.policy("trash", "Bin");
+    world.mk.sync_ok();
+    assert_eq!((world.remote("Work").len(), world.remote("Bin").len()), (11, 1));
+}
+
 /// mbsync in the style Verbatim puts a folder `.hid` there.
 #[test]
 fn a_hidden_folder_of_another_program() {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::pass::{Fresh, Pass};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
+use crate::executor::ASK_AGAIN_AFTER;
 use crate::imap::{Beside, Known, Listed, Listing, Opened, Selected, Status};
 use crate::ledger::FolderRecord;
 use crate::model::{Flags, FolderId, FolderName, SystemFlags, Uid, UidSet, UidValidity};
@@ -52,7 +53,26 @@ pub async fn server(p: &mut Pass<'_>) -> Result<()> {
             p.note(e)?;
         }
     }
+    still_refused(p);
     Ok(())
+}
+
+/// What the server would not make is not asked for at every pass, unless what may be the reason
+/// changed, or a person asks for that folder.
+fn still_refused(p: &mut Pass<'_>) {
+    let (now, relisted, asked) = (p.started, p.relisted, &p.options.folders);
+    for f in p.folders.values_mut() {
+        let until = f.rec.retry_at;
+        if f.server != Presence::Never || f.closed.is_some() || until == 0 {
+            continue;
+        }
+        let named = asked.iter().any(|g| g.matches(&f.rec.name, f.rec.special_use));
+        // a clock that was set back makes nobody wait for longer
+        let waits = now < until && until <= now + ASK_AGAIN_AFTER;
+        if waits && !relisted && !named && !f.rec.note.is_empty() {
+            f.closed = Some(f.rec.note.clone());
+        }
+    }
 }
 
 /// The folders of the server, and INBOX opened: it is the likeliest to have changed, and in a new
@@ -118,6 +138,7 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     let id = match p.folder_named(&l.name) {
         Some(id) => id,
         None => {
+            p.relisted = true;
             p.report.news_in.insert(l.name.clone());
             p.add_folder(&l.name, |rec| take_record(rec, l))?
         }
@@ -139,10 +160,12 @@ fn take_listed(p: &mut Pass<'_>, l: &Listed) -> Result<FolderId> {
     f.failed.clone_from(&l.status_error);
     let before = f.rec.clone();
     take_record(&mut f.rec, l);
+    let came = f.rec.on_server != before.on_server;
     if f.rec != before {
         // LIST says it again whenever it is asked
         p.remember_folder(id)?;
     }
+    p.relisted |= came;
     Ok(id)
 }
 
@@ -249,6 +272,7 @@ fn vanished(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     f.rec.messages = 0;
     if had {
         let name = f.rec.name.clone();
+        p.relisted = true;
         p.report.news_in.insert(name);
         p.write_folder(id, |tx| tx.vanish(id, &everything).map(|_| ()))?;
     }
