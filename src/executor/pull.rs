@@ -112,10 +112,15 @@ async fn pull(
     let known = p.ledger.with(|l| l.uid_set(folder))?;
     let set: UidSet = listed.iter().filter(|u| *u >= from && !known.contains(*u)).collect();
     let cursor = Cursor { folder, modseq: fresh.modseq };
-    fetch(p, folder, set, BTreeMap::new(), Some(cursor), line).await?;
+    let gone = fetch(p, folder, set, BTreeMap::new(), Some(cursor), line).await?;
+    let listed = match gone.is_empty() {
+        true => listed,
+        false => listed.iter().filter(|u| !gone.contains(*u)).collect(),
+    };
     Ok(Some(Pulled { uidnext: fresh.uidnext, modseq: fresh.modseq, listed }))
 }
 
+/// Fetches these messages. The UIDs of those that went meanwhile: that is no failure.
 async fn fetch(
     p: &mut Pass<'_>,
     folder: FolderId,
@@ -123,9 +128,9 @@ async fn fetch(
     jobs: BTreeMap<Uid, (Row, Option<RowId>)>,
     cursor: Option<Cursor>,
     line: &mut Line,
-) -> Result<()> {
+) -> Result<UidSet> {
     if set.is_empty() {
-        return Ok(());
+        return Ok(UidSet::new());
     }
     p.select(folder, true).await?;
     if p.folder(folder)?.disk != Presence::There {
@@ -151,15 +156,41 @@ async fn fetch(
         begun: Seen::default(),
     };
     let fetched = p.session.fetch_bodies(&set, &mut sink).await;
-    let Sink { namer, keywords, failed, .. } = sink;
+    let Sink { namer, keywords, failed, begun, jobs, .. } = sink;
     p.namer = namer;
     line.keywords.insert(folder, keywords);
+    let mut gone = UidSet::new();
+    if fetched.is_ok() && (!failed.is_empty() || begun.0.len() < set.len()) {
+        let unseen = set.iter().filter(|u| !begun.0.contains(*u));
+        let missing = unseen.chain(failed.iter().map(|(u, _)| *u)).collect();
+        gone = gone_meanwhile(p, &missing).await?;
+    }
+    // what of them has a row is seen to go by a look at the folder
+    p.look_again |= jobs.keys().any(|u| gone.contains(*u));
     for (uid, e) in failed {
         let name = p.folder(folder)?.rec.name.clone();
         line.failed.entry(folder).or_default().insert(uid);
-        p.note(e.at(format_args!("folder {name}, UID {uid}")))?;
+        if !gone.contains(uid) {
+            p.note(e.at(format_args!("folder {name}, UID {uid}")))?;
+        }
     }
-    fetched
+    fetched.map(|()| gone)
+}
+
+/// Which of these messages are not in the open folder any more, as far as its listing agrees with
+/// EXISTS.
+async fn gone_meanwhile(p: &mut Pass<'_>, missing: &UidSet) -> Result<UidSet> {
+    if p.session.caps().window.is_some() {
+        return Ok(UidSet::new()); // what it does not show is not gone
+    }
+    let all = match p.session.uids().await {
+        Err(e) if e.kind == Kind::Refused => return Ok(UidSet::new()),
+        all => all?,
+    };
+    if all.len() != u64::from(p.session.exists()) {
+        return Ok(UidSet::new());
+    }
+    Ok(missing.iter().filter(|u| !all.contains(*u)).collect())
 }
 
 /// After everything is on disk: the folders' records as the committing thread left them, names and

@@ -34,6 +34,8 @@ pub struct Proxy {
     shared: Arc<Shared>,
 }
 
+type Hook = Box<dyn FnOnce() + Send>;
+
 struct Shared {
     target: u16,
     faults: Mutex<Faults>,
@@ -47,6 +49,8 @@ struct Shared {
     open: Mutex<Vec<TcpStream>>,
     /// Connections that said this get no answers any more.
     muted: Mutex<Option<String>>,
+    /// What happens before a command that holds this is passed on.
+    before: Mutex<Option<(String, Hook)>>,
     closing: AtomicBool,
 }
 
@@ -70,6 +74,7 @@ impl Proxy {
             whole: Mutex::new(Vec::new()),
             open: Mutex::new(Vec::new()),
             muted: Mutex::new(None),
+            before: Mutex::new(None),
             closing: AtomicBool::new(false),
         });
         let s = shared.clone();
@@ -97,6 +102,11 @@ impl Proxy {
     /// swallowed; they stay open.
     pub fn mute(&self, said: &str) {
         *self.shared.muted.lock().expect("lock") = Some(said.to_owned());
+    }
+
+    /// Does something, once, before the next command that holds this is passed on.
+    pub fn before(&self, said: &str, does: impl FnOnce() + Send + 'static) {
+        *self.shared.before.lock().expect("lock") = Some((said.to_owned(), Box::new(does)));
     }
 
     /// Bytes from the client so far.
@@ -234,6 +244,12 @@ impl Pump {
                 let hit = self.faults.cut_on.as_ref();
                 let hit = hit.is_some_and(|p| lines.iter().any(|l| l.contains(p.as_str())));
                 self.said.lock().expect("lock").extend(lines.iter().map(String::as_str));
+                let mut before = self.shared.before.lock().expect("lock");
+                let does = before.take_if(|(said, _)| lines.iter().any(|l| l.contains(&**said)));
+                drop(before);
+                if let Some((_, does)) = does {
+                    does();
+                }
                 self.shared.lines.lock().expect("lock").extend(lines);
                 if hit && !self.faults.cut_answer {
                     return self.cut(&from, &out.to);

@@ -93,6 +93,33 @@ fn new_messages_and_folders_come_alone() {
     assert!(world.proxy.down() < 50_000 + 4 * bytes as u64, "only the new ones");
 }
 
+/// A message that another client removes while it is fetched is no failure.
+#[test]
+fn messages_that_go_while_they_are_fetched() {
+    for known in [false, true] {
+        let world = World::empty(Dovecot::start());
+        world.server.seed("INBOX", &world.mint.letters(0..10));
+        if known {
+            // what is kept is held against what comes, which is known before it is fetched
+            world.mk.sync_ok();
+            world.server.imap().append_all("INBOX", &world.mint.letters(10..20));
+            world.mk.lose_ledger();
+        }
+        let (port, separator) = (world.server.port(), world.server.separator());
+        let gone: Vec<u32> = if known { vec![12, 15] } else { vec![3, 10] };
+        world.proxy.before("BODY.PEEK[]", move || {
+            TestImap::connect(port, separator, "").expunge("INBOX", &gone);
+        });
+        let said = world.mk.sync_ok().text();
+        assert!(!said.contains("no text") && !said.contains("did not send"), "{said}");
+        world.assert_same();
+        assert_eq!(world.local("INBOX").len(), if known { 18 } else { 8 });
+        let said = world.mk.sync_ok().text();
+        assert!(said.contains("0 new") && said.contains("0 kept"), "{said}");
+        world.assert_same();
+    }
+}
+
 #[test]
 fn files_and_directories_are_private() {
     use std::os::unix::fs::PermissionsExt;
