@@ -61,5 +61,6 @@ pub mod reconcile;
 pub mod sasl;
 pub mod secret;
 mod steps;
+mod words;
 
 pub use error::{Error, Kind, Refusal, Result, Scope};

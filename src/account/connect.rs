@@ -3,6 +3,7 @@
 use crate::config::{Account, Protocol};
 use crate::error::Result;
 use crate::pop3::{Expire, Stat, Uidls};
+use crate::words;
 
 use super::start::log_in;
 
@@ -67,7 +68,7 @@ pub async fn connect(account: &Account) -> Result<Vec<String>> {
     for l in listing.folders.iter().filter(|l| l.selectable) {
         let selected = account.policy.selects(&l.name, l.special_use, !l.personal);
         let use_ = l.special_use.map_or("", |u| u.attribute());
-        let count = l.status.as_ref().map_or(String::new(), |s| format!("{} messages", s.messages));
+        let count = l.status.as_ref().map_or(String::new(), |s| words::messages(s.messages));
         let note = if selected { "" } else { ", not selected" };
         lines.push(format!("folder {} {use_}: {count}{note}", l.name).replace(" :", ":"));
     }
@@ -113,7 +114,7 @@ async fn pop3(account: &Account) -> Result<Vec<String>> {
         Some(Expire::Never) | None => {}
     }
     let Stat { messages, bytes } = mailbox.stat;
-    lines.push(format!("mailbox: {messages} messages, {bytes} bytes"));
+    lines.push(format!("mailbox: {}, {bytes} bytes", words::messages(messages)));
     session.leave().await;
     Ok(lines)
 }

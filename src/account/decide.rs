@@ -17,7 +17,7 @@ pub fn decide(ledger: &mut Ledger, id: HoldId, decided: HoldState) -> Result<Hol
         let hold = Hold { state: decided, ..hold };
         tx.update_hold(&hold)?;
         let action = if decided == HoldState::Approved { Action::Approve } else { Action::Reject };
-        let why = format!("hold {}: {} messages", id.0, hold.items.len());
+        let why = format!("hold {}: {}", id.0, crate::words::messages(hold.items.len()));
         tx.journal(&JournalEntry::new(now, action, Side::Here, why))?;
         Ok(hold)
     })

@@ -6,6 +6,7 @@ use super::pass::Pass;
 use crate::model::{FolderId, Row, RowId};
 use crate::policy::decide::{Action, Decision};
 use crate::reconcile::{FileId, Trees};
+use crate::words::{count, messages};
 
 /// A line for everything that would be done, and for everything that waits.
 pub fn describe(p: &Pass<'_>, trees: &Trees, decision: &Decision) -> Vec<String> {
@@ -14,13 +15,15 @@ pub fn describe(p: &Pass<'_>, trees: &Trees, decision: &Decision) -> Vec<String>
     let mut lines: Vec<String> = all.map(|a| d.action(a)).collect();
     for held in &decision.held {
         let n = held.rows.len() + held.files.len();
-        lines.push(format!("hold {n} messages in {}: {}", d.folder(held.folder), held.reason));
+        let (n, folder) = (messages(n), d.folder(held.folder));
+        lines.push(format!("hold {n} in {folder}: {}", held.reason));
     }
     let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
     for ((_, why), n) in &decision.waiting {
         *waiting.entry(why).or_default() += n;
     }
-    lines.extend(waiting.into_iter().map(|(why, n)| format!("leave {n} changes undone: {why}")));
+    let undone = |n| count(n, "change", "changes");
+    lines.extend(waiting.into_iter().map(|(why, n)| format!("leave {} undone: {why}", undone(n))));
     lines
 }
 
@@ -112,7 +115,7 @@ impl Describe<'_, '_> {
             }
             Action::Pull { folder, from } => {
                 let count = self.p.folders.get(folder).and_then(|f| f.fresh?.count);
-                let n = count.map_or_else(String::new, |n| format!(" ({n} messages)"));
+                let n = count.map_or_else(String::new, |n| format!(" ({})", messages(n)));
                 format!("fetch everything in {} from UID {from} on{n}", self.folder(*folder))
             }
             Action::StayAbsent { row, .. } => {

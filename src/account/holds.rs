@@ -11,6 +11,7 @@ use crate::ledger::{
 use crate::model::{BaseName, ContentHash, FolderId, Gone};
 use crate::policy::decide::{Decision, Held, HeldKind, Side, Standing, Verdict};
 use crate::reconcile::{FileId, Trees};
+use crate::words::messages;
 
 /// The brake looks back so many seconds.
 const WINDOW: i64 = 24 * 3600;
@@ -116,7 +117,7 @@ pub fn record(p: &mut Pass<'_>, trees: &Trees, decision: &Decision) -> Result<()
         }
         for hold in new {
             let id = tx.put_hold(hold)?;
-            let why = format!("hold {}: {} messages", id.0, hold.items.len());
+            let why = format!("hold {}: {}", id.0, messages(hold.items.len()));
             let side = There::Here;
             tx.journal(&JournalEntry::new(now, Done::Hold, side, why))?;
         }
@@ -217,7 +218,7 @@ fn hold(p: &Pass<'_>, trees: &Trees, h: &Held) -> Hold {
         id: HoldId(0),
         kind,
         folder: None,
-        reason: format!("{} messages: {}", items.len(), h.reason),
+        reason: format!("{}: {}", messages(items.len()), h.reason),
         next: "mailkeep approve or mailkeep reject, with the account and this number".into(),
         state: HoldState::Open,
         created: p.now(),

@@ -62,8 +62,11 @@ pub struct PassReport {
     pub sent: u64,
     /// Messages whose flags changed, on either side.
     pub flags: u64,
-    /// Messages that were moved or copied, on either side.
+    /// Messages that were moved, on either side.
     pub moved: u64,
+    /// Messages that were copied on the server, as they were here.
+    #[serde(default)]
+    pub copied: u64,
     /// Messages that were deleted, on either side.
     pub deleted: u64,
     /// Messages whose remote copy went in this pass, and which stay here.
@@ -115,6 +118,7 @@ impl PassReport {
         self.sent += earlier.sent;
         self.flags += earlier.flags;
         self.moved += earlier.moved;
+        self.copied += earlier.copied;
         self.deleted += earlier.deleted;
         self.kept += earlier.kept;
         self.news_in.extend(earlier.news_in);
@@ -125,9 +129,13 @@ impl fmt::Display for PassReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} new, {} sent, {} flags, {} moved, {} deleted; {} kept",
-            self.new, self.sent, self.flags, self.moved, self.deleted, self.kept
+            "{} new, {} sent, {} flags, {} moved, ",
+            self.new, self.sent, self.flags, self.moved
         )?;
+        if self.copied > 0 {
+            write!(f, "{} copied, ", self.copied)?;
+        }
+        write!(f, "{} deleted; {} kept", self.deleted, self.kept)?;
         if self.held > 0 {
             write!(f, ", {} held", self.held)?;
         }

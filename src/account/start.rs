@@ -18,6 +18,7 @@ use crate::ledger::{self, Ledger, PassState};
 use crate::maildir::{self, Durability, Maildir, MarkerLock, marker};
 use crate::net::{Security, Timeouts};
 use crate::progress::Progress;
+use crate::words::count;
 
 /// How long a password command may take.
 pub(crate) const SECRET_WITHIN: Duration = Duration::from_secs(30);
@@ -242,7 +243,8 @@ async fn finish(mut p: Pass<'_>, done: Result<()>, kept: &mut Kept) -> Result<Pa
     }
     for ((folder, why), n) in &p.waiting {
         let name = p.folders.get(folder).map(|f| f.rec.name.to_string()).unwrap_or_default();
-        p.report.notes.push(format!("folder {name}: {n} changes wait: {why}"));
+        let wait = count(*n, "change waits", "changes wait");
+        p.report.notes.push(format!("folder {name}: {wait}: {why}"));
     }
     p.report.unfinished = p.look_again || !p.remote_complete || !p.local_complete;
     if p.first_pass && !p.options.dry_run {

@@ -33,7 +33,7 @@ pub(super) fn run(
             hold.id.0,
             count(hold.kind, hold.items.len()),
             decided.as_str(),
-            outcome(hold.kind, decided)
+            outcome(account, hold.kind, decided)
         ),
     );
     Ok(Exit::Ok)

@@ -19,6 +19,7 @@ use crate::ledger::{
     FolderRecord, Hold, HoldKind, HoldState, Ledger, Mailbox, PassState, path_for,
 };
 use crate::model::FolderId;
+use crate::words;
 
 /// What there is to say about one account.
 struct Report {
@@ -221,7 +222,7 @@ fn read(config: &Config, account: &Account) -> Result<Report> {
                 path: path_of(account, record),
                 messages: counts.messages,
                 kept: counts.kept,
-                pending: counts.pending,
+                pending: counts.pending + record.unseen,
                 held: held(record.id),
                 push: record.push.clone(),
                 note: record.note.clone(),
@@ -376,7 +377,7 @@ fn mailbox_line(m: &Mailbox) -> String {
         return "  on the server: not known, no session came so far yet".into();
     };
     let mut line =
-        format!("  on the server: {} messages at {}", m.on_server, local_time(listed_at));
+        format!("  on the server: {} at {}", words::messages(m.on_server), local_time(listed_at));
     if m.due > 0 {
         line.push_str(&format!(", {} due for deletion", m.due));
     }
@@ -403,8 +404,14 @@ fn hold_lines(account: &Account, w: &Waiting, invocation: &str) -> Vec<String> {
     let reject = command(account, hold, invocation, "reject");
     match hold.state {
         HoldState::Open => {
-            out.push(format!("    {approve}    {}", outcome(hold.kind, HoldState::Approved)));
-            out.push(format!("    {reject}     {}", outcome(hold.kind, HoldState::Rejected)));
+            out.push(format!(
+                "    {approve}    {}",
+                outcome(account, hold.kind, HoldState::Approved)
+            ));
+            out.push(format!(
+                "    {reject}     {}",
+                outcome(account, hold.kind, HoldState::Rejected)
+            ));
         }
         HoldState::Approved => {
             out.push(format!("    approved; the next sync acts on it. {reject} undoes that"));
@@ -441,11 +448,17 @@ pub(super) fn count(kind: HoldKind, n: usize) -> String {
         HoldKind::UnknownFiles => ("file of unknown origin", "files of unknown origin"),
         HoldKind::Refused => ("upload that the server refused", "uploads that the server refused"),
     };
-    format!("{n} {}", if n == 1 { one } else { many })
+    words::count(n, one, many)
 }
 
-/// What the next sync does with it once this is decided.
-pub(super) fn outcome(kind: HoldKind, decided: HoldState) -> &'static str {
+/// What the next sync does with it once this is decided; under `read_only`, it does nothing there.
+pub(super) fn outcome(account: &Account, kind: HoldKind, decided: HoldState) -> String {
+    let there = decided == HoldState::Approved && kind != HoldKind::RemoteDeletions;
+    let when = if there && account.policy.read_only { ", once read_only is gone" } else { "" };
+    format!("{}{when}", done(kind, decided))
+}
+
+fn done(kind: HoldKind, decided: HoldState) -> &'static str {
     match (decided, kind) {
         (HoldState::Open, _) => "nothing, until it is decided",
         (HoldState::Approved, HoldKind::LocalDeletions) => "deletes the messages on the server too",

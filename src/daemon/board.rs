@@ -10,6 +10,7 @@ use super::protocol::{Live, State};
 use crate::account::clock::unix_now;
 use crate::model::FolderName;
 use crate::progress::{Progress, Show};
+use crate::words::messages;
 
 /// One worker's.
 pub struct Board {
@@ -82,7 +83,7 @@ impl Board {
         let (done, total) = (self.done.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed));
         let folder = lock(&self.folder).clone();
         (done > 0 || total > 0)
-            .then(|| format!("{done} of {} messages, now {folder}", total.max(done)))
+            .then(|| format!("{done} of {}, now {folder}", messages(total.max(done))))
     }
 }
 

@@ -359,7 +359,8 @@ impl Worker {
 
     fn passed(&mut self, why: Why, report: PassReport) {
         let name = &self.account.name;
-        let did = report.new + report.sent + report.flags + report.moved + report.deleted;
+        let did =
+            report.new + report.sent + report.flags + report.moved + report.copied + report.deleted;
         if did + report.kept > 0 || report.held != self.held {
             tracing::info!("{name}: {report}");
         } else {

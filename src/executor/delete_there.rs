@@ -15,6 +15,7 @@ use crate::imap::Expunged;
 use crate::ledger::{Action as Done, IntentKind, Side};
 use crate::model::{FolderId, Row, RowId, State, UidSet};
 use crate::reconcile::Trees;
+use crate::words::count;
 
 /// Expunges the originals of messages whose copies are there.
 pub async fn finish_moves(p: &mut Pass<'_>, _trees: &Trees, all: &[(RowId, RowId)]) -> Result<()> {
@@ -172,9 +173,9 @@ async fn expunge_folder(
     if done == Expunged::Marked {
         let name = p.folder(folder)?.rec.name.clone();
         p.report.notes.push(format!(
-            "folder {name}: {} messages are marked \\Deleted and left, since the server cannot \
-             expunge them alone (no UIDPLUS)",
-            rows.len()
+            "folder {name}: {} marked \\Deleted and left, since the server cannot expunge some \
+             messages alone (no UIDPLUS)",
+            count(rows.len(), "message is", "messages are")
         ));
     }
     if copies.is_some() {

@@ -24,6 +24,7 @@ use crate::model::{
 use crate::policy::RemoteDelete;
 use crate::progress::Progress;
 use crate::reconcile::{Presence, Trees};
+use crate::words::messages;
 
 /// Fetches single messages, and whole folders from a UID on.
 pub async fn download(
@@ -259,9 +260,9 @@ async fn complete(p: &mut Pass<'_>, id: FolderId, pulled: Pulled) -> Result<()> 
     if !rows.is_empty() {
         let name = p.folder(id)?.rec.name.clone();
         p.report.notes.push(format!(
-            "folder {name}: the server lists {} messages that it did not send; they are asked for \
-             again at the next pass",
-            rows.len()
+            "folder {name}: the server lists {} that it did not send; asked for again at the next \
+             pass",
+            messages(rows.len())
         ));
         let uids: UidSet = rows.iter().filter_map(|r| r.uid).collect();
         let rows = p.ledger.with(|l| l.rows_by_uids(id, &uids))?;

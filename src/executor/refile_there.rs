@@ -249,7 +249,7 @@ async fn copy_group(
         new.push(copy);
         p.files.remove(file);
     }
-    p.report.moved += new.len() as u64;
+    p.report.copied += new.len() as u64;
     advance(p, to, new.iter().filter_map(|r| r.uid))?;
     p.write_folder(to, |tx| {
         for row in &new {

@@ -11,6 +11,7 @@ use crate::imap::{CopyUid, FlagChange};
 use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::model::{Flags, FolderId, Row, RowId, State, SystemFlags, Uid, UidSet};
 use crate::reconcile::{LocalFile, Presence, Trees};
+use crate::words::count;
 
 /// How long a server that will not have a folder is not asked for it again, in seconds. What may be
 /// the reason shows sooner: then it is asked at once.
@@ -158,7 +159,14 @@ pub(super) async fn proven(p: &mut Pass<'_>, folder: FolderId, rows: Vec<Row>) -
         p.write_folder(folder, |tx| tx.mark_epoch(folder).map(|_| ()))?;
         return Err(Error::folder(
             Kind::Raced,
-            format!("folder {name}: {wrong} messages on the server are other ones than before"),
+            format!(
+                "folder {name}: {} than before",
+                count(
+                    wrong,
+                    "message on the server is another one",
+                    "messages there are other ones"
+                )
+            ),
         )
         .next("nothing was changed there; its messages are paired again"));
     }

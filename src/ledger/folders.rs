@@ -52,6 +52,8 @@ pub struct FolderRecord {
     /// The server refused to make it, as `note` says: when it is asked again, in Unix time. 0: it did
     /// not refuse.
     pub retry_at: i64,
+    /// Messages that the server has, and that no row knows yet: they were not looked at.
+    pub unseen: u64,
 }
 
 impl FolderRecord {
@@ -77,6 +79,7 @@ impl FolderRecord {
             push: String::new(),
             note: String::new(),
             retry_at: 0,
+            unseen: 0,
         }
     }
 }
@@ -99,7 +102,7 @@ macro_rules! select {
         concat!(
             "SELECT id, name, wire, separator, special_use, mailbox_id, on_server, on_disk, \
              uidvalidity, uidnext, modseq, messages, keywords, signature, digest, last_full_scan, \
-             push, note, retry_at FROM folders ",
+             push, note, retry_at, unseen FROM folders ",
             $tail
         )
     };
@@ -125,7 +128,8 @@ macro_rules! columns {
             $f.last_full_scan,
             $f.push,
             $f.note,
-            $f.retry_at
+            $f.retry_at,
+            count_out($f.unseen)?
             $(, $more)*
         ]
     };
@@ -218,8 +222,8 @@ impl Tx<'_> {
                 c,
                 "INSERT INTO folders (name, wire, separator, special_use, mailbox_id, on_server, \
                  on_disk, uidvalidity, uidnext, modseq, messages, keywords, signature, digest, \
-                 last_full_scan, push, note, retry_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, \
-                 ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                 last_full_scan, push, note, retry_at, unseen) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
+                 ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
                 columns!(f),
             )?;
             Ok(FolderId(c.last_insert_rowid()))
@@ -237,7 +241,8 @@ impl Tx<'_> {
                 "UPDATE folders SET name = ?1, wire = ?2, separator = ?3, special_use = ?4, \
                  mailbox_id = ?5, on_server = ?6, on_disk = ?7, uidvalidity = ?8, uidnext = ?9, \
                  modseq = ?10, messages = ?11, keywords = ?12, signature = ?13, digest = ?14, \
-                 last_full_scan = ?15, push = ?16, note = ?17, retry_at = ?18 WHERE id = ?19",
+                 last_full_scan = ?15, push = ?16, note = ?17, retry_at = ?18, \
+                 unseen = ?19 WHERE id = ?20",
                 "that folder",
                 columns!(f, f.id.0),
             )
@@ -348,6 +353,7 @@ fn record(r: &mut Cells<'_>) -> Inner<FolderRecord> {
         push: r.text()?,
         note: r.text()?,
         retry_at: r.take()?,
+        unseen: r.count()?,
     })
 }
 
@@ -377,6 +383,7 @@ mod tests {
             push: "notify".into(),
             note: "read-only".into(),
             retry_at: 1_709_290_800,
+            unseen: 9,
             ..FolderRecord::new(FolderName::from_text("a%2Fb/Entwürfe").unwrap())
         }
     }

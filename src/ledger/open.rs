@@ -24,7 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_pop3_seen.sql"),
     include_str!("schema_holds.sql"),
     include_str!("schema_pop3_broken.sql"),
-    include_str!("schema_refused.sql"),
+    include_str!("schema_undone.sql"),
 ];
 
 /// "mkpL", in the file's header: this is a ledger of ours.

@@ -152,7 +152,7 @@ impl Maildir {
                 if !self.may_complete() {
                     continue;
                 }
-                tracing::warn!(path = %self.at(&path).display(), "was missing, and is made");
+                tracing::warn!("{} was missing, and is made", self.at(&path).display());
                 disk::ensure_dir(fd, Path::new(sub))
                     .map_err(|e| self.in_the_way(&path, e).widen(Scope::Account))?;
             }

@@ -26,6 +26,8 @@ pub use folders::Listing;
 pub use keywords::KeywordMap;
 pub use layout::Layout;
 pub use marker::{Line, Marker, MarkerLock};
-pub use scan::{DirSignature, Names, NamesDigest, Scan, Unmatched, is_as_read, scan, signature};
+pub use scan::{
+    DirSignature, Names, NamesDigest, Scan, Unmatched, is_as_read, lacks, scan, signature,
+};
 pub use tree::Maildir;
 pub use watch::{Complete, Watcher};

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::disk;
 use crate::model::{FileName, Place, Subdir};
+use crate::words::count;
 use crate::{Error, Kind, Result, Scope};
 
 /// The names of a folder's message files. Half a million of them are two allocations.
@@ -195,6 +196,13 @@ pub fn scan(dir: &Path) -> Result<Scan> {
     last.ok_or_else(|| Error::folder(Kind::Internal, format!("{} was not read", dir.display())))
 }
 
+/// Which of its directories a folder has not: another program may have made only some.
+pub fn lacks(dir: &Path) -> Option<&'static str> {
+    let subs = [Subdir::Cur, Subdir::New].map(Subdir::as_str);
+    let is_missing = |sub: &&str| matches!(disk::open_dir(&dir.join(sub)), Err(Errno::NOENT));
+    subs.into_iter().find(is_missing)
+}
+
 /// The present signature of a folder's directory. `None` only where `cur` or `new` does not exist.
 pub fn signature(dir: &Path) -> Result<Option<DirSignature>> {
     let mut found = [None, None];
@@ -274,11 +282,9 @@ fn read(dir: &Path, now: SystemTime) -> Result<Reading> {
         })
         .map_err(|e| fail(sub, e))?;
     }
-    if let Some((first, count)) = others {
-        tracing::warn!(
-            folder = %dir.display(), first, count,
-            "entries that are no regular files are left alone, and are no messages"
-        );
+    if let Some((first, others)) = others {
+        let what = count(others, "entry is left alone", "entries are left alone");
+        tracing::warn!("{}: {what}, since no regular file: {first}", dir.display());
     }
     let after = self::signature(dir)?;
     let changed = after != Some(signature);

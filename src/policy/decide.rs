@@ -16,6 +16,12 @@ const OBSCURE: &str = "it may be mail that is here already, in a file or directo
                        read, or that keeps changing; make that readable (its owner and mode), or \
                        leave it alone for a moment, then sync again";
 
+/// Files that are held.
+const STRANGE: &str =
+    "these files stood here before the first pass, and nothing on the server is them";
+/// What becomes of them if they are rejected.
+const HERE_ONLY: &str = "reject keeps them here only";
+
 /// Lays the policy over the plan.
 pub fn decide(plan: &Plan, trees: &Trees, policy: &Policy, standing: &Standing) -> Decision {
     let mut d = Decider {
@@ -306,9 +312,12 @@ impl Decider<'_> {
                 folder,
                 rows: Vec::new(),
                 files: vec![file],
-                reason: "these files stood here before the first pass, and nothing on the \
-                         server is them; approve uploads them, reject keeps them here only"
-                    .into(),
+                reason: match self.policy.read_only {
+                    false => format!("{STRANGE}; approve uploads them, {HERE_ONLY}"),
+                    true => format!(
+                        "{STRANGE}; approve uploads them once read_only is gone, {HERE_ONLY}"
+                    ),
+                },
             }),
         }
     }

@@ -10,6 +10,7 @@ use super::retention::Why;
 use crate::config::Keep;
 use crate::error::Result;
 use crate::model::UidlId;
+use crate::words::count;
 
 /// What a dry run says.
 pub fn describe(
@@ -29,10 +30,13 @@ pub fn describe(
         lines.push(format!("leave {n}: they may be here already, in files that cannot be read"));
     }
     if !settled.adopted.is_empty() {
-        lines.push(format!("pair {} messages that are here already", settled.adopted.len()));
+        lines.push(format!(
+            "pair {} here already",
+            count(settled.adopted.len(), "message that is", "messages that are")
+        ));
     }
     if !settled.renamed.is_empty() {
-        lines.push(format!("note the new UIDLs of {} messages", settled.renamed.len()));
+        lines.push(format!("note {}", count(settled.renamed.len(), "new UIDL", "new UIDLs")));
     }
     let done: BTreeMap<Number, UidlId> =
         settled.known.iter().chain(&settled.renamed).map(|(n, id)| (*n, *id)).collect();
@@ -63,7 +67,10 @@ pub fn describe(
         lines.push(format!("leave {due} on the server that are due: {}", why_not.join("; ")));
     }
     if !retention.held.is_empty() {
-        lines.push(format!("hold {} deletions on the server", retention.held.len()));
+        lines.push(format!(
+            "hold {} on the server",
+            count(retention.held.len(), "deletion", "deletions")
+        ));
     }
     if !frozen.contains(&Freeze::Short) && !p.mailbox.windowed {
         let listed: BTreeSet<UidlId> = done.values().copied().collect();

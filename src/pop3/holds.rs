@@ -9,6 +9,7 @@ use crate::ledger::{
     Action, Hold, HoldId, HoldItem, HoldKind, HoldState, JournalEntry, Side, Tx, View,
 };
 use crate::model::{BaseName, RowId, UidlId, UidlRow};
+use crate::words::messages;
 
 /// Writes into the ledger what is held now.
 pub fn record(
@@ -51,8 +52,9 @@ pub fn record(
             kind: HoldKind::Retention,
             folder: None,
             reason: format!(
-                "{n} messages: many would be deleted on the server within 24 hours, by keep_newest \
-                 or because they were removed here"
+                "{}: many would be deleted on the server within 24 hours, by keep_newest \
+                 or because they were removed here",
+                messages(n)
             ),
             next: "mailkeep approve or mailkeep reject, with the account and this number".into(),
             state: HoldState::Open,
@@ -60,7 +62,7 @@ pub fn record(
             items,
         };
         let id = tx.put_hold(&hold)?;
-        let why = format!("hold {}: {n} messages", id.0);
+        let why = format!("hold {}: {}", id.0, messages(n));
         tx.journal(&JournalEntry::new(now, Action::Hold, Side::Here, why))
     })
 }

@@ -21,6 +21,7 @@ use crate::ledger::{FolderRecord, Mailbox, Tx};
 use crate::maildir::{self, Durability, Maildir, NamesDigest};
 use crate::model::{Fingerprint, FolderId, FolderName, Place, State, UidlId, UidlRow, UidlState};
 use crate::progress::Progress;
+use crate::words::{count, messages};
 
 /// Sessions of one pass at most: one more for every time that a message broke one.
 const SESSIONS: usize = 8;
@@ -349,7 +350,10 @@ async fn one_session(
     let marked = remove::due(p, &mut session, &there, &frozen).await?;
     let deleted = end(p, session, marked).await?;
     if !settled.obscure.is_empty() {
-        p.report.notes.push(format!("{} messages wait: {OBSCURE}", settled.obscure.len()));
+        p.report.notes.push(format!(
+            "{}: {OBSCURE}",
+            count(settled.obscure.len(), "message waits", "messages wait")
+        ));
     }
     if !short && settled.obscure.is_empty() && before::is_elsewhere(p, strays, &broken.not_had())? {
         p.mailbox.paired = p.mailbox.epoch;
@@ -378,8 +382,8 @@ async fn end(
         }
         Quit::Refused(e) | Quit::Unknown(e) => {
             p.report.notes.push(format!(
-                "{} messages may or may not be deleted on the server; the next listing tells: {e}",
-                marked.len()
+                "{} may or may not be deleted on the server; the next listing tells: {e}",
+                messages(marked.len())
             ));
             Ok(0)
         }
@@ -512,7 +516,9 @@ fn adopt_all(
             done.delivered.insert(*number, id);
             done.taken.insert(id);
         }
-        p.report.notes.push(format!("{} messages were here already", pairs.len()));
+        p.report
+            .notes
+            .push(format!("{} here already", count(pairs.len(), "message was", "messages were")));
     }
     Ok(left.into_values().cloned().collect())
 }

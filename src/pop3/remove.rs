@@ -16,6 +16,7 @@ use crate::ledger::{HoldState, Side};
 use crate::model::identity::Digester;
 use crate::model::{ContentHash, Fingerprint, FolderId, FolderName, UidlId, UidlRow, UidlState};
 use crate::policy::decide::Verdict;
+use crate::words::count;
 
 /// The brake looks back so many seconds.
 const WINDOW: i64 = 24 * 3600;
@@ -50,8 +51,8 @@ pub async fn due(
     if !frozen.is_empty() || p.account.policy.read_only {
         if !retention.delete.is_empty() && p.account.policy.read_only {
             p.report.notes.push(format!(
-                "{} messages are due for deletion on the server, and wait: read_only = true",
-                retention.delete.len()
+                "{} for deletion on the server, and left: read_only = true",
+                count(retention.delete.len(), "message is due", "messages are due")
             ));
         }
         return Ok(Vec::new());
@@ -267,8 +268,10 @@ async fn check(
         }
     }
     if other > 0 {
-        p.report.notes.push(format!(
-            "{other} messages on the server are not what their UIDLs stood for, and are not deleted"
+        p.report.notes.push(count(
+            other,
+            "message on the server is not what its UIDL stood for, and is not deleted",
+            "messages on the server are not what their UIDLs stood for, and are not deleted",
         ));
     }
     Ok(sure)

@@ -53,7 +53,7 @@ fn what_cannot_be_read_when_the_ledger_is_lost_is_not_fetched_again() {
         half_blind(&mk, 1);
         chmod(what, mode);
         if what.is_file() {
-            assert!(said.contains("1 messages wait"), "{said}");
+            assert!(said.contains("1 message waits"), "{said}");
             assert!(said.contains(before[0].to_str().unwrap()), "{said}");
         }
         mk.sync_ok();

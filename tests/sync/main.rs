@@ -19,6 +19,7 @@ mod moves;
 mod names;
 mod pairing;
 mod pull;
+mod says;
 mod tls;
 mod uploads;
 mod world;

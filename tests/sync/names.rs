@@ -149,6 +149,22 @@ fn a_name_that_the_server_does_not_take() {
     }
 }
 
+/// mbsync in the style Verbatim puts a folder `sub/new` where `sub` has its new mail: a dry run,
+/// which makes no folder of that, has no error to tell either.
+#[test]
+fn a_dry_run_where_another_programs_folder_is_called_new() {
+    let world = World::empty(Dovecot::with(Options { separator: '.', ..Options::default() }));
+    let letters = world.mint.letters(0..3);
+    world.server.imap().append_all("sub/new", &letters);
+    make_folder(&world.mk.folder("sub/new"));
+    letters.iter().for_each(|l| drop(deliver(&world.mk.folder("sub/new"), l)));
+    let said = world.mk.run(&["sync", "--dry-run"]).expect(0).text();
+    assert!(said.contains("folder sub has no cur here yet"), "{said}");
+    assert!(!world.mk.folder("sub/cur").exists());
+    world.mk.sync_ok();
+    assert_eq!(world.remote("sub/new").len(), 3);
+}
+
 /// Every file and directory of the Maildir with its mtime.
 fn everything(dir: &std::path::Path) -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
     let mut out = Vec::new();

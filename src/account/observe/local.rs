@@ -141,6 +141,17 @@ fn folder(p: &mut Pass<'_>, id: FolderId, open: bool) -> Result<Found> {
     if f.names.is_none() && is_as_remembered(p, id)? {
         return Ok(Found::default());
     }
+    if p.options.dry_run
+        && let Some(sub) = maildir::lacks(&dir)
+    {
+        // the first sync makes it; a dry run makes nothing
+        let name = &p.folder(id)?.rec.name;
+        let what =
+            format!("folder {name} has no {sub} here yet: a sync makes it, and looks inside");
+        p.tell(what);
+        p.local_complete = false;
+        return Ok(Found::default());
+    }
     let (scan, differs) = match p.scanned.as_mut().and_then(|s| s.take(id)) {
         Some(Looked { scan, differs }) => (scan, differs),
         None => (maildir::scan(&dir)?, None),
@@ -417,6 +428,14 @@ fn open_folders(p: &Pass<'_>) -> Result<BTreeSet<FolderId>> {
     Ok(open)
 }
 
+/// How many messages the server has there that this pass was not to fetch.
+fn unseen(p: &Pass<'_>, id: FolderId) -> Result<u64> {
+    let f = p.folder(id)?;
+    let Some(status) = f.status.as_ref().filter(|_| f.fresh.is_some()) else { return Ok(0) };
+    let known = p.ledger.with(|l| l.count_on_server(id))?;
+    Ok(u64::from(status.messages).saturating_sub(known))
+}
+
 /// Remembers how the directories stand, so that the next pass need not read what did not change.
 /// A folder in which anything is open is read again.
 pub fn finish(p: &mut Pass<'_>) -> Result<()> {
@@ -426,10 +445,12 @@ pub fn finish(p: &mut Pass<'_>) -> Result<()> {
     for id in ids {
         let settled = !open.contains(&id) && !p.folder(id)?.unsettled && p.local_complete;
         let started = p.started;
+        let unseen = unseen(p, id)?;
         let f = p.folder_mut(id)?;
         if !f.selected {
             continue;
         }
+        f.rec.unseen = unseen;
         f.rec.digest = f.names.filter(|_| settled && !f.letters_void).map(|d| d.0);
         let signature = f.trusted.filter(|_| settled && !f.touched && !f.letters_void);
         let signature = signature.map(|s| s.to_bytes());
