@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::Path;
 
 use rustix::fs::{CWD, FlockOperation, OFlags};
 use rustix::io::Errno;
@@ -95,11 +95,10 @@ pub fn read(root: &Path) -> Result<Option<Marker>> {
 pub fn write(root: &Path, account: &str, line: Option<&Line>) -> Result<()> {
     let path = root.join(FILE);
     // POP3 accounts share a root, so two may write at a time.
-    let _guard = open_lock(&root.join(".mailkeep.lock")).and_then(|(path, file)| {
-        disk::retry(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
-            .map_err(|e| disk::fail(Scope::Account, "lock", &path, e))?;
-        Ok(file)
-    })?;
+    let lock = root.join(".mailkeep.lock");
+    let guard = open_lock(&lock, OFlags::RDWR)?;
+    disk::retry(|| rustix::fs::flock(&guard, FlockOperation::LockExclusive))
+        .map_err(|e| disk::fail(Scope::Account, "lock", &lock, e))?;
     let mut marker = read(root)?.unwrap_or_default();
     match line {
         Some(l) => marker.lines.insert(account.to_owned(), l.clone()),
@@ -115,40 +114,64 @@ pub struct MarkerLock {
     _file: File,
 }
 
-/// Takes the account's lock in this root without waiting. `Kind::Locked` says who holds it.
+/// Takes the account's lock in this root without waiting. `Kind::Locked` says who holds it. Nothing
+/// is written for that: whoever watches the maildir, or backs it up, would take it for a change.
 pub fn lock(root: &Path, account: &str) -> Result<MarkerLock> {
-    let (path, mut file) = open_lock(&root.join(format!(".mailkeep.{}.lock", escape(account))))?;
-    match disk::retry(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-        Ok(()) => {}
+    let path = root.join(format!(".mailkeep.{}.lock", escape(account)));
+    match try_lock(&path, OFlags::RDONLY)? {
+        // NFS locks only what is open for writing (flock(2))
+        (_, Err(Errno::BADF)) => locked(root, account, &path, try_lock(&path, OFlags::RDWR)?),
+        tried => locked(root, account, &path, tried),
+    }
+}
+
+fn try_lock(path: &Path, mode: OFlags) -> Result<(File, rustix::io::Result<()>)> {
+    let file = open_lock(path, mode)?;
+    let tried = disk::retry(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive));
+    Ok((file, tried))
+}
+
+fn locked(
+    root: &Path,
+    account: &str,
+    path: &Path,
+    (file, tried): (File, rustix::io::Result<()>),
+) -> Result<MarkerLock> {
+    match tried {
+        Ok(()) => Ok(MarkerLock { _file: file }),
         Err(Errno::WOULDBLOCK) => {
-            let mut who = String::new();
-            // Whoever holds it may not have written it yet.
-            let _ = file.take(200).read_to_string(&mut who);
-            let who = match who.trim() {
-                "" => "another process".to_owned(),
-                who => who.escape_debug().to_string(),
-            };
-            return Err(Error::account(
+            let who = holder(&file).map_or("another process".into(), |p| format!("process {p}"));
+            Err(Error::account(
                 Kind::Locked,
                 format!("{who} is at work on {account} in {}", root.display()),
             )
-            .next("wait for it, or stop it; `mailkeep sync` asks a running daemon by itself"));
+            .next("wait for it, or stop it; `mailkeep sync` asks a running daemon by itself"))
         }
-        Err(e) => return Err(disk::fail(Scope::Account, "lock", &path, e)),
+        Err(e) => Err(disk::fail(Scope::Account, "lock", path, e)),
     }
-    let host = rustix::system::uname();
-    let who = format!("process {} on {}\n", std::process::id(), host.nodename().to_string_lossy());
-    file.set_len(0)
-        .and_then(|()| file.write_all(who.as_bytes()))
-        .map_err(|e| disk::fail(Scope::Account, "write", &path, disk::errno(e)))?;
-    Ok(MarkerLock { _file: file })
 }
 
-fn open_lock(path: &Path) -> Result<(PathBuf, File)> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+/// The process on this machine that holds the lock, as far as the kernel tells (proc(5)).
+fn holder(file: &File) -> Option<u32> {
+    let inode = rustix::fs::fstat(file).ok()?.st_ino.to_string();
+    let all = std::fs::read_to_string("/proc/locks").ok()?;
+    all.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // btrfs gives another device here than to stat
+        match fields.as_slice() {
+            [_, "FLOCK", _, _, pid, at, ..] if at.rsplit(':').next() == Some(&inode) => {
+                pid.parse().ok().filter(|pid| *pid > 0)
+            }
+            _ => None,
+        }
+    })
+}
+
+fn open_lock(path: &Path, mode: OFlags) -> Result<File> {
+    let flags = mode | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = disk::retry(|| rustix::fs::openat(CWD, path, flags, FILE_MODE))
         .map_err(|e| disk::fail(Scope::Account, "open", path, e))?;
-    Ok((path.to_owned(), File::from(fd)))
+    Ok(File::from(fd))
 }
 
 fn damaged(path: &Path, why: &str) -> Error {
@@ -301,5 +324,7 @@ mod tests {
         write(t.path(), "a/b", Some(&line(1))).unwrap();
         drop(held);
         lock(t.path(), "a/b").unwrap();
+        let written = |name: &str| std::fs::metadata(t.path().join(name)).unwrap().len();
+        assert_eq!(written(".mailkeep.a%2Fb.lock"), 0, "a lock writes nothing");
     }
 }
