@@ -1,10 +1,10 @@
 //! The plan as a person reads it: what a dry run prints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::pass::Pass;
 use crate::model::{FolderId, Row, RowId};
-use crate::policy::decide::{Action, Decision};
+use crate::policy::decide::{Action, Decision, Held};
 use crate::reconcile::{FileId, Trees};
 use crate::words::{count, messages};
 
@@ -14,9 +14,8 @@ pub fn describe(p: &Pass<'_>, trees: &Trees, decision: &Decision) -> Vec<String>
     let all = decision.actions.iter().chain(&decision.later);
     let mut lines: Vec<String> = all.map(|a| d.action(a)).collect();
     for held in &decision.held {
-        let n = held.rows.len() + held.files.len();
-        let (n, folder) = (messages(n), d.folder(held.folder));
-        lines.push(format!("hold {n} in {folder}: {}", held.reason));
+        let n = messages(held.rows.len() + held.files.len());
+        lines.push(format!("hold {n} in {}: {}", d.folders(held), held.reason));
     }
     let mut waiting: BTreeMap<&str, u64> = BTreeMap::new();
     for ((_, why), n) in &decision.waiting {
@@ -35,6 +34,19 @@ struct Describe<'a, 'b> {
 impl Describe<'_, '_> {
     fn folder(&self, id: FolderId) -> String {
         self.p.folders.get(&id).map_or_else(|| "?".into(), |f| f.rec.name.to_string())
+    }
+
+    /// Where it is held, the first folder by its name.
+    fn folders(&self, held: &Held) -> String {
+        let rows = held.rows.iter().filter_map(|id| Some(self.trees.rows.get(id)?.folder));
+        let files = held.files.iter().filter_map(|id| Some(self.trees.files.get(id)?.folder));
+        let mut others: BTreeSet<FolderId> = rows.chain(files).collect();
+        others.remove(&held.folder);
+        let first = self.folder(held.folder);
+        match others.len() {
+            0 => first,
+            n => format!("{first} and {}", count(n, "other folder", "other folders")),
+        }
     }
 
     fn message(&self, row: &Row) -> String {

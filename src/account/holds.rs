@@ -218,7 +218,7 @@ fn hold(p: &Pass<'_>, trees: &Trees, h: &Held) -> Hold {
         id: HoldId(0),
         kind,
         folder: None,
-        reason: format!("{}: {}", messages(items.len()), h.reason),
+        reason: h.reason.clone(),
         next: "mailkeep approve or mailkeep reject, with the account and this number".into(),
         state: HoldState::Open,
         created: p.now(),

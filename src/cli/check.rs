@@ -135,14 +135,14 @@ fn imap_lines(policy: &Policy) -> Vec<String> {
             "  {}; {}; {}",
             remote_delete(policy.remote_delete),
             local_delete(policy.local_delete, policy),
-            upload(policy.upload)
+            upload(policy.upload, policy)
         ),
     ];
     for rule in &policy.rules {
         let said: Vec<String> = [
             rule.remote_delete.map(|r| remote_delete(r).to_owned()),
             rule.local_delete.map(|l| local_delete(l, policy)),
-            rule.upload.map(|u| upload(u).to_owned()),
+            rule.upload.map(|u| upload(u, policy).to_owned()),
         ]
         .into_iter()
         .flatten()
@@ -191,6 +191,7 @@ fn remote_delete(r: RemoteDelete) -> &'static str {
 
 fn local_delete(l: LocalDelete, policy: &Policy) -> String {
     match (l, &policy.trash) {
+        _ if policy.read_only => "deleted here stays on the server".into(),
         (LocalDelete::Trash, None) => "deleted here goes to the server's trash".into(),
         (LocalDelete::Trash, Some(t)) => {
             format!("deleted here goes to the server's trash (or {t}, where none is marked)")
@@ -200,6 +201,10 @@ fn local_delete(l: LocalDelete, policy: &Policy) -> String {
     }
 }
 
-fn upload(u: bool) -> &'static str {
-    if u { "new here is sent to the server" } else { "new here stays here" }
+fn upload(u: bool, policy: &Policy) -> &'static str {
+    match (u, policy.read_only) {
+        (true, false) => "new here is sent to the server",
+        (true, true) => "new here waits",
+        (false, _) => "new here stays here",
+    }
 }

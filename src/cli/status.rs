@@ -397,9 +397,6 @@ fn hold_lines(account: &Account, w: &Waiting, invocation: &str) -> Vec<String> {
     let mut out =
         vec![format!("  hold {}: {what}{place}, since {}", hold.id.0, local_time(hold.created))];
     out.push(format!("    {}", cell(&hold.reason)));
-    if !hold.next.is_empty() && hold.state == HoldState::Open {
-        out.push(format!("    {}", cell(&hold.next)));
-    }
     let approve = command(account, hold, invocation, "approve");
     let reject = command(account, hold, invocation, "reject");
     match hold.state {

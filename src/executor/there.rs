@@ -261,11 +261,11 @@ pub(super) fn advance(
 
 /// The server says no: some of its reasons close the folder for this pass.
 pub(super) fn refused(p: &mut Pass<'_>, folder: FolderId, e: Error) -> Result<()> {
+    let f = p.folder_mut(folder)?;
     if matches!(e.refusal, Some(Refusal::OverQuota | Refusal::NoPerm)) {
-        let f = p.folder_mut(folder)?;
-        f.closed = Some(e.what.clone());
+        f.closed = Some(e.to_string());
     }
-    Err(e.widen(Scope::Folder))
+    Err(e.at(format_args!("folder {}", f.rec.name)).widen(Scope::Folder))
 }
 
 /// Tells the server the merged flags, with few commands.

@@ -109,9 +109,8 @@ async fn batch(p: &mut Pass<'_>, folder: FolderId, files: &[(FileId, &LocalFile)
             },
             Err(e) if e.kind == Kind::Refused => {
                 settled.push(*intent);
-                let e = e.at(format_args!("folder {name}: {}", f.place));
                 if lasts(e.refusal) {
-                    p.refuse_file(*id, e)?;
+                    p.refuse_file(*id, e.at(format_args!("folder {name}: {}", f.place)))?;
                 } else if let Err(e) = refused(p, folder, e) {
                     failure = Some(e);
                 }

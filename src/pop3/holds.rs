@@ -51,11 +51,10 @@ pub fn record(
             id: HoldId(0),
             kind: HoldKind::Retention,
             folder: None,
-            reason: format!(
-                "{}: many would be deleted on the server within 24 hours, by keep_newest \
-                 or because they were removed here",
-                messages(n)
-            ),
+            reason:
+                "many messages would be deleted on the server within 24 hours, by keep_newest or \
+                     because they were removed here"
+                    .into(),
             next: "mailkeep approve or mailkeep reject, with the account and this number".into(),
             state: HoldState::Open,
             created: now,

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::common::dovecot::Options;
 use crate::common::maildir::{deliver, make_folder, mutt_copy};
 use crate::common::*;
 use crate::world::{World, synced};
@@ -70,4 +71,51 @@ fn a_warning_says_of_what_it_is() {
     fs::remove_dir(&tmp).unwrap();
     let said = world.mk.sync_ok().text();
     assert!(said.contains(&format!("{} was missing, and is made", tmp.display())), "{said}");
+}
+
+/// A quota is not about the one file that met it; what to do is said where it is said what waits.
+#[test]
+fn a_full_quota_is_told_of_the_folder() {
+    let extra = "mail_plugins = zlib quota\nprotocol imap {\n mail_plugins = zlib quota\n}\n\
+                 plugin {\n quota = maildir:User quota\n quota_rule = *:storage=100k\n}\n";
+    let server = Dovecot::with(Options { extra: extra.to_owned(), ..Options::default() });
+    let world = World::empty(server);
+    world.mk.sync_ok();
+    let text = "0123456789 0123456789\r\n".repeat(2_000);
+    for n in 0..4 {
+        let body = letters::simple(&format!("<{n}@quota.test>"), "full", &text);
+        deliver(&world.mk.folder("INBOX"), &Letter::new(body, &[], 1_500_000_000));
+    }
+    let said = world.mk.sync().expect(1);
+    let (error, note) = ("mailkeep: test: folder INBOX: the server", "2 changes wait: the server");
+    assert!(said.stderr.contains(error), "{}", said.text());
+    for said in [said.text(), world.mk.run(&["status"]).text()] {
+        let line = said.lines().find(|l| l.contains(note)).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains("make room on the server") && !line.contains("reader"), "{line}");
+    }
+}
+
+/// Where nothing is sent, nothing else is said.
+#[test]
+fn check_says_what_read_only_means() {
+    let mut world = World::empty(Dovecot::start());
+    world.mk.set_raw("read_only", "true").rule("folders = [\"x\"]\nlocal_delete = \"mirror\"");
+    let said = world.mk.run(&["check"]).expect(0).stdout;
+    assert!(!said.contains("is sent") && !said.contains("expunged"), "{said}");
+    assert!(said.contains("deleted here stays on the server; new here waits"), "{said}");
+}
+
+#[test]
+fn a_hold_is_told_once_and_in_all_its_folders() {
+    let world = synced();
+    for folder in ["INBOX", "Work", "Lists/rust"] {
+        world.local(folder).iter().for_each(|m| fs::remove_file(&m.path).unwrap());
+    }
+    let said = world.mk.run(&["sync", "--dry-run"]).expect(3).text();
+    assert!(said.contains("hold 40 messages in INBOX and 2 other folders: many"), "{said}");
+    world.mk.sync().expect(3);
+    let status = world.mk.run(&["status"]).text();
+    let of_hold: Vec<&str> = status.lines().skip_while(|l| !l.contains("hold 1:")).collect();
+    assert_eq!(of_hold.len(), 4, "{status}");
+    assert!(of_hold[1].trim().starts_with("many messages were removed here"), "{status}");
 }
