@@ -10,7 +10,7 @@ use super::retention::Why;
 use crate::config::Keep;
 use crate::error::Result;
 use crate::model::UidlId;
-use crate::words::count;
+use crate::words::{count, messages};
 
 /// What a dry run says.
 pub fn describe(
@@ -36,7 +36,7 @@ pub fn describe(
         ));
     }
     if !settled.renamed.is_empty() {
-        lines.push(format!("note {}", count(settled.renamed.len(), "new UIDL", "new UIDLs")));
+        lines.push(format!("note the new UIDLs of {}", messages(settled.renamed.len())));
     }
     let done: BTreeMap<Number, UidlId> =
         settled.known.iter().chain(&settled.renamed).map(|(n, id)| (*n, *id)).collect();

@@ -100,7 +100,7 @@ fn a_dry_run_says_all_and_does_nothing() {
     assert!(!said.contains("delete <"), "{said}");
     mk.unset("read_only").policy_raw("brake", "{ messages = 0, percent = 0 }");
     let said = plan(&mk, &proxy, 3);
-    assert!(said.contains("hold 1 deletions on the server\n"), "{said}");
+    assert!(said.contains("hold 1 deletion on the server\n"), "{said}");
     // and it does what it said
     mk.policy_raw("brake", "{ messages = 20, percent = 50 }");
     let said = mk.sync_ok().stdout;
@@ -270,7 +270,7 @@ fn check_connect_says_what_the_server_can_and_touches_nothing() {
         "no TOP: what is to be deleted there, or looks like another, is fetched whole first",
         "LOGIN-DELAY: not more often than every 900 seconds",
         "EXPIRE: the server deletes messages after 60 days by itself",
-        "mailbox: 1 messages, 20 bytes",
+        "mailbox: 1 message, 20 bytes",
     ] {
         assert!(said.contains(&format!("\n  {line}")), "{line}: {said}");
     }
