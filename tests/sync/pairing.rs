@@ -439,6 +439,29 @@ fn held_mail_that_is_refiled_stays_held() {
     }
 }
 
+/// Another client, which had the message too, sends it elsewhere.
+#[test]
+fn held_mail_that_arrives_in_another_folder_is_not_fetched_and_not_sent() {
+    for approved in [false, true] {
+        let world = World::new(Dovecot::start());
+        let inbox = world.mk.folder("INBOX");
+        maildir::make_folder(&inbox);
+        let letter = world.mint.letter(600);
+        maildir::deliver(&inbox, &letter);
+        world.mk.sync().expect(3);
+        world.server.imap().append_all("Work", &[letter]);
+        if approved {
+            world.mk.run(&["approve", "test", "1"]).expect(0);
+        }
+        for _ in 0..2 {
+            world.mk.sync_ok();
+            assert_eq!(world.remote("INBOX").len() + world.remote("Work").len(), 33);
+            assert_eq!(world.remote("Work").len(), 13);
+            world.assert_same();
+        }
+    }
+}
+
 #[test]
 fn a_copy_of_held_mail_is_held_too() {
     let world = World::new(Dovecot::start());
