@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::common::dovecot::Mode;
 use crate::common::process::{as_ordinary_user, find_program};
@@ -584,6 +585,33 @@ fn a_maildir_restored_from_yesterday_deletes_nothing() {
     assert_eq!(everything(&world), all, "nothing lost and nothing doubled there");
     let here = read_maildir(world.mk.maildir());
     assert!(here["INBOX"].len() >= 50, "and the new mail is here again");
+}
+
+/// What moves on the server while the lost ledger is written anew is found where it went, and leaves
+/// nothing behind.
+#[test]
+fn a_lost_ledger_while_a_folder_is_emptied() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        world.mk.lose_ledger();
+        world.server.imap().append_all("INBOX", &world.mint.letters(900..902));
+        world.proxy.hold("UID FETCH");
+        let run = world.mk.start(&["sync"]);
+        world.proxy.wait_held();
+        world.server.imap().move_to("INBOX", &world.uids("INBOX"), "Archive");
+        world.proxy.let_go();
+        run.wait(Duration::from_secs(60));
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.local("Archive").len(), 22);
+        let status = world.mk.status();
+        let folders = status["accounts"][0]["folders"].as_array().unwrap();
+        assert!(folders.iter().all(|f| f["pending"] == 0), "{mode:?} {status:#}");
+        let before = (world.files(), fs::read(world.mk.folder(".mailkeep")).unwrap());
+        world.mk.sync_ok();
+        let after = (world.files(), fs::read(world.mk.folder(".mailkeep")).unwrap());
+        assert_eq!(after, before, "{mode:?}");
+    }
 }
 
 #[test]
