@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use super::process::wait_for;
 
 /// What it does to the connections. Counted in bytes of one connection.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +49,9 @@ struct Shared {
     open: Mutex<Vec<TcpStream>>,
     /// Connections that said this get no answers any more.
     muted: Mutex<Option<String>>,
+    /// A command that holds this is not passed on yet, and how often that happened.
+    held: Mutex<(Option<String>, usize)>,
+    let_go: Condvar,
     closing: AtomicBool,
 }
 
@@ -70,6 +75,8 @@ impl Proxy {
             whole: Mutex::new(Vec::new()),
             open: Mutex::new(Vec::new()),
             muted: Mutex::new(None),
+            held: Mutex::new((None, 0)),
+            let_go: Condvar::new(),
             closing: AtomicBool::new(false),
         });
         let s = shared.clone();
@@ -97,6 +104,23 @@ impl Proxy {
     /// swallowed; they stay open.
     pub fn mute(&self, said: &str) {
         *self.shared.muted.lock().expect("lock") = Some(said.to_owned());
+    }
+
+    /// From now on, a command that holds this waits until it is let go.
+    pub fn hold(&self, said: &str) {
+        *self.shared.held.lock().expect("lock") = (Some(said.to_owned()), 0);
+    }
+
+    /// Waits until a command is held.
+    pub fn wait_held(&self) {
+        let held = || self.shared.held.lock().expect("lock").1 > 0;
+        wait_for("the command", Duration::from_secs(60), || held().then_some(()));
+    }
+
+    /// Passes on what was held, and holds nothing more.
+    pub fn let_go(&self) {
+        self.shared.held.lock().expect("lock").0 = None;
+        self.shared.let_go.notify_all();
     }
 
     /// Bytes from the client so far.
@@ -162,6 +186,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Relaxed);
+        self.let_go();
         self.cut_all();
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
@@ -192,6 +217,18 @@ impl Shared {
         let (from, to) = (twin(&client), twin(&server));
         std::thread::spawn(move || up.run(from, to));
         std::thread::spawn(move || down.run(server, client));
+    }
+}
+
+impl Shared {
+    /// Waits with these lines, if that is wanted.
+    fn hold(&self, lines: &[String]) {
+        let wanted = |held: &(Option<String>, usize)| {
+            held.0.as_ref().is_some_and(|p| lines.iter().any(|l| l.contains(p.as_str())))
+        };
+        let mut held = self.held.lock().expect("lock");
+        held.1 += usize::from(wanted(&held));
+        drop(self.let_go.wait_while(held, |h| wanted(h)));
     }
 }
 
@@ -234,6 +271,7 @@ impl Pump {
                 let hit = self.faults.cut_on.as_ref();
                 let hit = hit.is_some_and(|p| lines.iter().any(|l| l.contains(p.as_str())));
                 self.said.lock().expect("lock").extend(lines.iter().map(String::as_str));
+                self.shared.hold(&lines);
                 self.shared.lines.lock().expect("lock").extend(lines);
                 if hit && !self.faults.cut_answer {
                     return self.cut(&from, &out.to);
