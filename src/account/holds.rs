@@ -70,6 +70,18 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
     Ok(s)
 }
 
+/// The files that stood here before the ledger, whatever was said of them since: until that is done,
+/// they may still turn up on the server.
+pub fn old_files(p: &Pass<'_>, trees: &Trees) -> Result<BTreeSet<FileId>> {
+    let holds = p.ledger.with(|l| l.holds())?;
+    if trees.files.is_empty() || holds.iter().all(|h| h.kind != HoldKind::UnknownFiles) {
+        return Ok(BTreeSet::new());
+    }
+    let files = Files::of(trees, &holds);
+    let old = holds.iter().filter(|h| h.kind == HoldKind::UnknownFiles);
+    Ok(old.flat_map(|h| files.of_hold(h)).collect())
+}
+
 /// How many messages are held.
 pub fn count(decision: &Decision) -> u64 {
     decision.held.iter().map(|h| (h.rows.len() + h.files.len()) as u64).sum()

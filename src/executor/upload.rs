@@ -26,7 +26,8 @@ pub async fn upload(p: &mut Pass<'_>, trees: &Trees, files: &[FileId]) -> Result
     for (folder, files) in by_folder(all) {
         let mut rest = files.as_slice();
         while !rest.is_empty() {
-            let (part, later) = rest.split_at(batch_of(rest));
+            let (part, later) =
+                rest.split_at(batch_of(rest.iter().map(|(_, f)| f.identity.wire_size)));
             let sent = batch(p, folder, part).await;
             if p.each(sent)?.is_none() {
                 break;
@@ -37,14 +38,14 @@ pub async fn upload(p: &mut Pass<'_>, trees: &Trees, files: &[FileId]) -> Result
     Ok(())
 }
 
-/// How many of the files make the next batch: at least one.
-fn batch_of(files: &[(FileId, &LocalFile)]) -> usize {
+/// How many messages of these sizes make the next batch: at least one.
+fn batch_of(sizes: impl Iterator<Item = u64>) -> usize {
     let mut bytes = 0u64;
-    let fits = |(_, f): &&(FileId, &LocalFile)| {
-        bytes = bytes.saturating_add(f.identity.wire_size);
+    let fits = |size: &u64| {
+        bytes = bytes.saturating_add(*size);
         bytes <= BATCH_BYTES
     };
-    files.iter().take(BATCH).take_while(fits).count().max(1)
+    sizes.take(BATCH).take_while(fits).count().max(1)
 }
 
 async fn batch(p: &mut Pass<'_>, folder: FolderId, files: &[(FileId, &LocalFile)]) -> Result<()> {
@@ -279,6 +280,16 @@ mod tests {
             }
             all
         })
+    }
+
+    #[test]
+    fn a_batch_ends_by_number_or_by_bytes_and_is_never_empty() {
+        let first = |sizes: &[u64]| batch_of(sizes.iter().copied());
+        let mib = 1 << 20;
+        assert_eq!(first(&[1; 5_000]), 2_000);
+        assert_eq!(first(&[8 * mib, 8 * mib, 1]), 2);
+        assert_eq!(first(&[20 * mib, 1]), 1);
+        assert_eq!(first(&[1, u64::MAX, u64::MAX]), 1);
     }
 
     #[test]

@@ -178,7 +178,8 @@ impl Maildir {
     fn leave_alone(&self, relative: &Path, found: &mut Listing) -> Result<()> {
         let path = self.at(relative);
         let into = "move its messages into";
-        let next = match self.layout().literally(relative) {
+        let ours = self.layout().literally(relative).map(|n| self.layout().relative_dir(&n));
+        let next = match ours {
             Some(ours) if self.has_dir(&ours)? => format!("{into} {}", self.at(&ours).display()),
             Some(ours) => {
                 format!("rename it to {}, or {into} another folder", self.at(&ours).display())

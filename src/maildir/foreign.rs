@@ -42,7 +42,15 @@ impl Layout {
                 }
                 // INBOX is the root, and a dot in a name would read as two components
                 Self::PlusPlus if name.is_inbox() || parts.iter().any(|c| c.contains('.')) => {}
-                Self::PlusPlus => way(root, vec![format!(".{}", parts.join("."))]),
+                Self::PlusPlus => {
+                    way(root, vec![format!(".{}", parts.join("."))]);
+                    // of what is below INBOX, mbsync writes what is below it
+                    if let Some((_, below)) = parts.split_first().filter(|(c, _)| *c == "INBOX")
+                        && !below.is_empty()
+                    {
+                        way(root, vec![format!("..{}", below.join("."))]);
+                    }
+                }
             }
         }
         let mut seen = BTreeSet::from([self.relative_dir(name)]);
@@ -106,6 +114,11 @@ mod tests {
         assert!(below.contains(&"Entwürfe/Gr&APwA3w-e".into()), "{below:?}");
         assert!(below.contains(&"Entwürfe/.Gr&APwA3w-e".into()), "{below:?}");
         assert_eq!(dirs(Layout::PlusPlus, "Entwürfe/2020", &wire), [".Entw&APw-rfe.2020"]);
+        assert_eq!(
+            dirs(Layout::PlusPlus, "INBOX/ü/a", &["INBOX/&APw-/a"]),
+            ["..ü.a", ".INBOX.&APw-.a", "..&APw-.a"]
+        );
+        assert_eq!(dirs(Layout::PlusPlus, "Work", &["INBOX/Work"]), [".INBOX.Work", "..Work"]);
         assert_eq!(dirs(Layout::Nested, "50%25 off", &["50% off"]), ["50% off"]);
         assert_eq!(dirs(Layout::Nested, "a/b", &["a/b"]), ["a/.b", "a.b"]);
         assert_eq!(

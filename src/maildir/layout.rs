@@ -83,20 +83,21 @@ impl Layout {
         (self.relative_dir(&name) == relative).then_some(name)
     }
 
-    /// The directory of the folder that has this one's name as it stands there: where that needs an
-    /// escape, it is another one.
-    pub(super) fn literally(&self, relative: &Path) -> Option<PathBuf> {
+    /// The folder that has this directory's name as it stands there; where that needs an escape,
+    /// its own is another one. mbsync leaves INBOX out of what is below it in Maildir++.
+    pub fn literally(&self, relative: &Path) -> Option<FolderName> {
         let text = relative.to_str()?;
         let mut parts: Vec<&str> = match self {
             Self::Nested => text.split('/').collect(),
-            Self::PlusPlus if text.contains("..") => return None,
             Self::PlusPlus => text.strip_prefix('.')?.split('.').collect(),
         };
-        if let Some(first) = parts.first_mut().filter(|c| c.eq_ignore_ascii_case(INBOX)) {
+        let first = parts.first_mut()?;
+        if first.eq_ignore_ascii_case(INBOX) || *self == Self::PlusPlus && first.is_empty() {
             *first = INBOX;
         }
-        let name = FolderName::from_components(parts)?;
-        Some(self.relative_dir(&name)).filter(|d| !d.as_os_str().is_empty())
+        let name = FolderName::from_components(parts.iter().copied())?;
+        let is_whole = parts.iter().all(|c| !c.is_empty());
+        (is_whole && !self.relative_dir(&name).as_os_str().is_empty()).then_some(name)
     }
 
     /// Whether folders can be below a directory of this name without it being one itself.

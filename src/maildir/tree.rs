@@ -150,17 +150,15 @@ impl Maildir {
         Ok(())
     }
 
-    /// Whether a folder could be taken over from this directory, which is relative to the root: it
-    /// is a folder's, no symlink leads there, and the folder's own directory is not there yet.
-    pub fn is_foreign(&self, relative: &Path, name: &FolderName) -> Result<bool> {
-        let ours = self.layout.relative_dir(name);
-        Ok(self.has_dir(&relative.join("cur"))? && !self.has_dir(&ours)?)
+    /// Whether this directory, which is relative to the root, is a folder's, whatever it is called,
+    /// and no symlink leads there.
+    pub fn is_folder(&self, relative: &Path) -> Result<bool> {
+        self.has_dir(&relative.join("cur"))
     }
 
-    /// Whether another program's folder stands in this directory, and none in this folder's own.
-    pub fn stands_for(&self, relative: &Path, name: &FolderName) -> Result<bool> {
-        let ours = self.layout.relative_dir(name).join("cur");
-        Ok(self.has_dir(&relative.join("cur"))? && !self.has_dir(&ours)?)
+    /// Whether the folder's own directory is not there yet.
+    pub fn is_free(&self, name: &FolderName) -> Result<bool> {
+        Ok(!self.has_dir(&self.layout.relative_dir(name))?)
     }
 
     /// Whether there is such a directory, relative to the root, and no symlink leads there.

@@ -118,6 +118,8 @@ pub struct Trees {
     pub missing: BTreeSet<RowId>,
     /// Files without a row.
     pub files: BTreeMap<FileId, LocalFile>,
+    /// Those of them that stood here before the ledger, and that a person was asked about.
+    pub held: BTreeSet<FileId>,
     /// What could not be read.
     pub unread: Vec<Unread>,
     /// Whether every folder of the server was observed completely. If not, a vanish that finds no

@@ -76,8 +76,9 @@ enum Round {
     KeptElsewhere,
     /// A file in the same folder that no row knows.
     Files,
-    /// The same in another folder: only where the ledger cannot know of a move. Else only what came
-    /// from a server and no row knows: fetched when we were killed, and moved here since.
+    /// The same in another folder: only where the ledger cannot know of a move. Else only what no
+    /// row knows: what stood here before the ledger, and is held; and what came from a server,
+    /// fetched when we were killed, and moved here since.
     FilesElsewhere,
 }
 
@@ -195,7 +196,8 @@ fn candidates<'a>(
         draft: r.agreed.has(SystemFlags::DRAFT),
         vanished: r.gone == Some(Gone::Vanished),
     });
-    let moved = round == Round::FilesElsewhere && !trees.first_pass;
+    let later = round == Round::FilesElsewhere && !trees.first_pass;
+    let held = |id: &FileId| trees.held.contains(id);
     let lost = match round {
         Round::Files => refiling::lost(trees, index, arrivals, pairs),
         _ => BTreeSet::new(),
@@ -203,12 +205,12 @@ fn candidates<'a>(
     let files = trees.files.iter().filter(|(id, f)| match round {
         Round::Files => !lost.contains(id),
         Round::FilesElsewhere => {
-            !moved || f.place.file.base.is_ours() && !index.is_known(&f.identity)
+            !later || (held(id) || f.place.file.base.is_ours()) && !index.is_known(&f.identity)
         }
         _ => false,
     });
     let files = files.map(|(id, f)| Candidate {
-        known: if moved { Known::Refiled(*id) } else { Known::File(*id, true) },
+        known: if later && !held(id) { Known::Refiled(*id) } else { Known::File(*id, true) },
         folder: f.folder,
         identity: &f.identity,
         exact: true,

@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
+
+use super::process::wait_for;
 
 /// What it does to the connections. Counted in bytes of one connection.
 #[derive(Debug, Clone, Default)]
@@ -34,8 +36,6 @@ pub struct Proxy {
     shared: Arc<Shared>,
 }
 
-type Hook = Box<dyn FnOnce() + Send>;
-
 struct Shared {
     target: u16,
     faults: Mutex<Faults>,
@@ -49,8 +49,9 @@ struct Shared {
     open: Mutex<Vec<TcpStream>>,
     /// Connections that said this get no answers any more.
     muted: Mutex<Option<String>>,
-    /// What happens before a command that holds this is passed on.
-    before: Mutex<Option<(String, Hook)>>,
+    /// A command that holds this is not passed on yet, and how often that happened.
+    held: Mutex<(Option<String>, usize)>,
+    let_go: Condvar,
     closing: AtomicBool,
 }
 
@@ -74,7 +75,8 @@ impl Proxy {
             whole: Mutex::new(Vec::new()),
             open: Mutex::new(Vec::new()),
             muted: Mutex::new(None),
-            before: Mutex::new(None),
+            held: Mutex::new((None, 0)),
+            let_go: Condvar::new(),
             closing: AtomicBool::new(false),
         });
         let s = shared.clone();
@@ -104,9 +106,21 @@ impl Proxy {
         *self.shared.muted.lock().expect("lock") = Some(said.to_owned());
     }
 
-    /// Does something, once, before the next command that holds this is passed on.
-    pub fn before(&self, said: &str, does: impl FnOnce() + Send + 'static) {
-        *self.shared.before.lock().expect("lock") = Some((said.to_owned(), Box::new(does)));
+    /// From now on, a command that holds this waits until it is let go.
+    pub fn hold(&self, said: &str) {
+        *self.shared.held.lock().expect("lock") = (Some(said.to_owned()), 0);
+    }
+
+    /// Waits until a command is held.
+    pub fn wait_held(&self) {
+        let held = || self.shared.held.lock().expect("lock").1 > 0;
+        wait_for("the command", Duration::from_secs(60), || held().then_some(()));
+    }
+
+    /// Passes on what was held, and holds nothing more.
+    pub fn let_go(&self) {
+        self.shared.held.lock().expect("lock").0 = None;
+        self.shared.let_go.notify_all();
     }
 
     /// Bytes from the client so far.
@@ -172,6 +186,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Relaxed);
+        self.let_go();
         self.cut_all();
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
@@ -202,6 +217,18 @@ impl Shared {
         let (from, to) = (twin(&client), twin(&server));
         std::thread::spawn(move || up.run(from, to));
         std::thread::spawn(move || down.run(server, client));
+    }
+}
+
+impl Shared {
+    /// Waits with these lines, if that is wanted.
+    fn hold(&self, lines: &[String]) {
+        let wanted = |held: &(Option<String>, usize)| {
+            held.0.as_ref().is_some_and(|p| lines.iter().any(|l| l.contains(p.as_str())))
+        };
+        let mut held = self.held.lock().expect("lock");
+        held.1 += usize::from(wanted(&held));
+        drop(self.let_go.wait_while(held, |h| wanted(h)));
     }
 }
 
@@ -244,12 +271,7 @@ impl Pump {
                 let hit = self.faults.cut_on.as_ref();
                 let hit = hit.is_some_and(|p| lines.iter().any(|l| l.contains(p.as_str())));
                 self.said.lock().expect("lock").extend(lines.iter().map(String::as_str));
-                let mut before = self.shared.before.lock().expect("lock");
-                let does = before.take_if(|(said, _)| lines.iter().any(|l| l.contains(&**said)));
-                drop(before);
-                if let Some((_, does)) = does {
-                    does();
-                }
+                self.shared.hold(&lines);
                 self.shared.lines.lock().expect("lock").extend(lines);
                 if hit && !self.faults.cut_answer {
                     return self.cut(&from, &out.to);

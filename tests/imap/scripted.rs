@@ -325,6 +325,25 @@ fn one_bad_message_does_not_keep_the_others() {
 }
 
 #[test]
+fn more_is_asked_for_before_a_server_that_answers_in_turn_ends_any_command() {
+    let part = |uids: std::ops::RangeInclusive<u32>| uids.map(|u| body(u, "x")).collect::<String>();
+    let ends = "M3 OK x\r\nM4 OK x\r\nM5 OK x\r\n{tag} OK x\r\n";
+    let rules = Script::greeting([])
+        .on("FETCH 1:500 ", [send(part(1..=500))])
+        .on("FETCH 501:1000 ", [send(part(501..=1000))])
+        .on("FETCH 1001:1500 ", [send(part(1001..=1500))])
+        .on("FETCH 1501:2000 ", [send(part(1501..=2000) + ends)]);
+    let s = open_folder(rules, "");
+    run(async {
+        let mut session = session(s.port()).await;
+        session.select(b"INBOX", true, None).await.unwrap();
+        let mut kept = Kept::default();
+        session.fetch_bodies(&set(1..=2000), &mut kept).await.unwrap();
+        assert_eq!((kept.messages.len(), kept.failed.len()), (2000, 0));
+    });
+}
+
+#[test]
 fn a_refused_fetch_is_narrowed_down_to_the_message() {
     // whatever set has 3 in it is refused
     let rules = Script::greeting([])

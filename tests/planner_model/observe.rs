@@ -160,6 +160,9 @@ fn local(w: &mut World, trees: &mut Trees) {
                     identity: w.file_identity(file),
                 },
             );
+            if w.ledger.held_files.contains_key(&(*id, base.clone())) {
+                trees.held.insert(FileId(n));
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! When what ties both sides together is gone, they are paired again: nothing is downloaded,
 //! uploaded, doubled or deleted.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::common::dovecot::Mode;
 use crate::common::process::{as_ordinary_user, find_program};
@@ -331,6 +333,84 @@ fn a_folder_that_only_looks_like_another_programs() {
     assert_eq!(world.changes(), Vec::<String>::new());
 }
 
+/// Both have it, and mbsync's name for the one is ours for the other.
+#[test]
+fn two_folders_that_mbsync_calls_alike() {
+    let world = World::empty(Dovecot::with(Options { special_use: false, ..Options::default() }));
+    const THEIRS: [(&str, &str); 2] =
+        [("Entwürfe", "Entw&APw-rfe"), ("Entw&APw-rfe", "Entw&-APw-rfe")];
+    for (i, (folder, _)) in THEIRS.iter().enumerate() {
+        world.server.seed(folder, &world.mint.letters(10 * i..10 * i + 2 + i));
+    }
+    mbsync(&world);
+    let before: Vec<_> = THEIRS.iter().map(|(_, theirs)| world.inodes(theirs)).collect();
+    assert_eq!(before.iter().map(BTreeSet::len).collect::<Vec<_>>(), [2, 3]);
+    let dry = world.mk.run(&["sync", "--dry-run"]).expect(0).text();
+    assert!(!dry.contains("fetch") && !dry.contains("create"), "{dry}");
+    assert!(!dry.contains("left alone"), "{dry}");
+    world.mk.sync_ok();
+    world.assert_no_bodies();
+    assert_eq!(world.changes(), Vec::<String>::new());
+    let after: Vec<_> = THEIRS.iter().map(|(ours, _)| world.inodes(ours)).collect();
+    assert_eq!(after, before);
+    assert_eq!(read_maildir(world.mk.maildir()).len(), 3);
+}
+
+/// What mbsync does not escape is a folder all the same, and the server may call it otherwise by now,
+/// or not have it any more.
+#[test]
+fn a_folder_written_by_mbsync_that_is_called_otherwise_since() {
+    for renamed in [true, false] {
+        let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+        let world = World::empty(server);
+        world.server.seed("50% für", &world.mint.letters(0..3));
+        world.server.seed("INBOX", &world.mint.letters(3..4));
+        mbsync(&world);
+        let inodes = world.inodes("50% f&APw-r");
+        assert_eq!(inodes.len(), 3);
+        match renamed {
+            true => world.server.imap().rename("50% für", "Sale"),
+            false => world.server.imap().delete("50% für"),
+        }
+        let dry = world.mk.run(&["sync", "--dry-run"]).text();
+        assert!(dry.contains("it would be renamed to") && !dry.contains("fetch"), "{dry}");
+        assert!(!dry.contains("left alone"), "{dry}");
+        world.mk.sync().expect(if renamed { 0 } else { 3 });
+        let at = if renamed { "Sale" } else { "50%25 für" };
+        assert_eq!(world.inodes(at), inodes);
+        world.assert_no_bodies();
+        assert_eq!(world.proxy.count("APPEND"), 0, "{:#?}", world.proxy.commands());
+        assert!(!world.mk.folder("50% f&APw-r").exists());
+        assert!(!world.mk.run(&["status"]).text().contains("left alone"));
+    }
+}
+
+/// mbsync leaves INBOX out of what is below it in Maildir++.
+#[test]
+fn folders_below_the_inbox_written_by_mbsync_in_maildir_plus_plus() {
+    for deleted in [false, true] {
+        let server = Dovecot::with(Options { special_use: false, ..Options::default() });
+        let mut world = World::empty(server);
+        world.mk.set("layout", "maildir++");
+        for (i, folder) in ["INBOX", "INBOX/low", "INBOX/low/日本"].iter().enumerate() {
+            world.server.seed(folder, &world.mint.letters(10 * i..10 * i + 2));
+        }
+        mbsync_in(&world, "Maildir++", "");
+        let inodes = world.inodes("..low");
+        assert_eq!(inodes.len(), 2);
+        if deleted {
+            world.server.imap().delete("INBOX/low");
+        }
+        let dry = world.mk.run(&["sync", "--dry-run"]).text();
+        assert!(!dry.contains("fetch") && !dry.contains("left alone"), "{dry}");
+        world.mk.sync().expect(if deleted { 3 } else { 0 });
+        world.assert_no_bodies();
+        assert_eq!(world.inodes(".INBOX.low"), inodes);
+        assert_eq!(world.local(".INBOX.low.日本").len(), 2);
+        assert_eq!(world.proxy.count("APPEND"), 0, "{:#?}", world.proxy.commands());
+    }
+}
+
 /// Fills the Maildir with Debian's mbsync.
 fn mbsync(world: &World<Dovecot>) {
     mbsync_in(world, "Verbatim", "INBOX");
@@ -340,9 +420,10 @@ fn mbsync(world: &World<Dovecot>) {
 fn mbsync_in(world: &World<Dovecot>, style: &str, inbox: &str) {
     let program = find_program("mbsync", "apt-get install isync");
     let root = world.mk.maildir().display();
+    let path = if style == "Maildir++" { String::new() } else { format!("Path {root}/\n") };
     let config = format!(
         "IMAPAccount a\nHost localhost\nPort {}\nUser {}\nPass {}\nSSLType None\nAuthMechs LOGIN\n\n\
-         IMAPStore far\nAccount a\n\nMaildirStore near\nPath {root}/\nInbox {root}/{inbox}\n\
+         IMAPStore far\nAccount a\n\nMaildirStore near\n{path}Inbox {root}/{inbox}\n\
          SubFolders {style}\n\nChannel c\nFar :far:\nNear :near:\nPatterns * INBOX\nCreate Both\n\
          Expunge None\nSync All\nCopyArrivalDate yes\nSyncState *\n",
         world.server.port(),
@@ -439,6 +520,29 @@ fn held_mail_that_is_refiled_stays_held() {
     }
 }
 
+/// Another client, which had the message too, sends it elsewhere.
+#[test]
+fn held_mail_that_arrives_in_another_folder_is_not_fetched_and_not_sent() {
+    for approved in [false, true] {
+        let world = World::new(Dovecot::start());
+        let inbox = world.mk.folder("INBOX");
+        maildir::make_folder(&inbox);
+        let letter = world.mint.letter(600);
+        maildir::deliver(&inbox, &letter);
+        world.mk.sync().expect(3);
+        world.server.imap().append_all("Work", &[letter]);
+        if approved {
+            world.mk.run(&["approve", "test", "1"]).expect(0);
+        }
+        for _ in 0..2 {
+            world.mk.sync_ok();
+            assert_eq!(world.remote("INBOX").len() + world.remote("Work").len(), 33);
+            assert_eq!(world.remote("Work").len(), 13);
+            world.assert_same();
+        }
+    }
+}
+
 #[test]
 fn a_copy_of_held_mail_is_held_too() {
     let world = World::new(Dovecot::start());
@@ -481,6 +585,33 @@ fn a_maildir_restored_from_yesterday_deletes_nothing() {
     assert_eq!(everything(&world), all, "nothing lost and nothing doubled there");
     let here = read_maildir(world.mk.maildir());
     assert!(here["INBOX"].len() >= 50, "and the new mail is here again");
+}
+
+/// What moves on the server while the lost ledger is written anew is found where it went, and leaves
+/// nothing behind.
+#[test]
+fn a_lost_ledger_while_a_folder_is_emptied() {
+    for mode in Mode::ALL {
+        let world = World::synced(Dovecot::in_mode(mode));
+        world.mk.lose_ledger();
+        world.server.imap().append_all("INBOX", &world.mint.letters(900..902));
+        world.proxy.hold("UID FETCH");
+        let run = world.mk.start(&["sync"]);
+        world.proxy.wait_held();
+        world.server.imap().move_to("INBOX", &world.uids("INBOX"), "Archive");
+        world.proxy.let_go();
+        run.wait(Duration::from_secs(60));
+        world.mk.sync_ok();
+        world.assert_same();
+        assert_eq!(world.local("Archive").len(), 22);
+        let status = world.mk.status();
+        let folders = status["accounts"][0]["folders"].as_array().unwrap();
+        assert!(folders.iter().all(|f| f["pending"] == 0), "{mode:?} {status:#}");
+        let before = (world.files(), fs::read(world.mk.folder(".mailkeep")).unwrap());
+        world.mk.sync_ok();
+        let after = (world.files(), fs::read(world.mk.folder(".mailkeep")).unwrap());
+        assert_eq!(after, before, "{mode:?}");
+    }
 }
 
 #[test]

@@ -105,12 +105,12 @@ fn messages_that_go_while_they_are_fetched() {
             world.server.imap().append_all("INBOX", &world.mint.letters(10..20));
             world.mk.lose_ledger();
         }
-        let (port, separator) = (world.server.port(), world.server.separator());
-        let gone: Vec<u32> = if known { vec![12, 15] } else { vec![3, 10] };
-        world.proxy.before("BODY.PEEK[]", move || {
-            TestImap::connect(port, separator, "").expunge("INBOX", &gone);
-        });
-        let said = world.mk.sync_ok().text();
+        world.proxy.hold("BODY.PEEK[]");
+        let pass = world.mk.start(&["sync"]);
+        world.proxy.wait_held();
+        world.server.imap().expunge("INBOX", if known { &[12, 15] } else { &[3, 10] });
+        world.proxy.let_go();
+        let said = pass.wait(world.mk.timeout).expect(0).text();
         assert!(!said.contains("no text") && !said.contains("did not send"), "{said}");
         world.assert_same();
         assert_eq!(world.local("INBOX").len(), if known { 18 } else { 8 });

@@ -1,10 +1,16 @@
 //! What appears in the Maildir goes to the server, once and as it is.
 
 use std::fs;
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use crate::common::dovecot::{Mode, Options};
 use crate::common::letters::{odd, simple, to_lf};
 use crate::common::maildir::{deliver, make_folder};
+use crate::common::process::wait_for;
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -186,4 +192,36 @@ fn a_directory_that_is_no_folder_s_is_told_of() {
         b.contains("(move its messages into") && b.contains("INBOX")));
     let notes = world.mk.status()["accounts"][0]["notes"].to_string();
     assert!(notes.contains("50%25 off"), "{notes}");
+}
+
+#[test]
+fn what_is_rewritten_after_it_was_read_beside_the_login_is_sent_as_it_is() {
+    let mut world = synced();
+    let (go, password) = (world.mk.dir().join("go"), world.mk.dir().join("password"));
+    let waits =
+        format!("until [ -e {} ]; do sleep 0.02; done; cat {}", go.display(), password.display());
+    world.mk.unset("password_file").set("password_command", &waits);
+    let dir = world.mk.folder("Work");
+    let (was, is, other) = (world.mint.letter(300), world.mint.letter(301), world.mint.letter(302));
+    let path = deliver(&dir, &was);
+    let untouched = deliver(&dir, &other);
+    let events = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    for p in [&path, &untouched] {
+        inotify::add_watch(&events, p, WatchFlags::CLOSE_NOWRITE).unwrap();
+    }
+    let pass = world.mk.start(&["-v", "-v", "sync"]);
+    let mut buffer = [const { MaybeUninit::uninit() }; 4096];
+    let mut closed = inotify::Reader::new(&events, &mut buffer);
+    for _ in 0..2 {
+        wait_for("a file to be read", Duration::from_secs(20), || closed.next().ok().map(|_| ()));
+    }
+    fs::write(&path, to_lf(&is.body)).unwrap();
+    fs::write(&go, "").unwrap();
+    let said = pass.wait(Duration::from_secs(60)).expect(0).text();
+    let read = |p: &Path| said.matches(&format!("reading {}", p.display())).count();
+    assert_eq!((read(&path), read(&untouched)), (2, 1), "{said}");
+    world.assert_same();
+    let sent: Vec<_> = world.remote("Work").into_iter().map(|m| m.hash).collect();
+    let has = |l: &Letter| sent.contains(&letters::hash(&l.body));
+    assert!(sent.len() == 14 && has(&is) && has(&other) && !has(&was));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::super::pass::Pass;
 use super::local::read_flags;
 use crate::error::{Error, Kind, Result, Scope};
-use crate::maildir::{self, FileStat, place_path};
+use crate::maildir::{self, FileIdentity, FileStat, place_path};
 use crate::model::{BaseName, FileName, Flags, FolderId, Identity, Place, Row};
 use crate::policy::LocalDelete;
 use crate::reconcile::{FileId, LocalFile, Unread, UnreadFile};
@@ -51,10 +51,11 @@ pub(super) async fn identify(
         for place in places {
             p.progress.alive();
             let path = place_path(&p.folder(folder)?.dir, &place);
+            let beside = p.scanned.as_mut().and_then(|s| s.take_file(folder, &place));
             let read = match maildir::stat(&path) {
                 Ok(now) => match known.remove(&(folder, place.clone())) {
                     Some(read) if read.stat == now => Ok(read),
-                    _ => one(p, &before, folder, &place).await,
+                    _ => one(p, &before, beside, folder, &place).await,
                 },
                 Err(e) => Err(e),
             };
@@ -120,9 +121,11 @@ pub(super) fn unmatched(p: &Pass<'_>) -> BTreeMap<Vec<u8>, Identity> {
     stamps.filter_map(|(id, s)| Some((s.clone(), p.files.get(id)?.identity.clone()))).collect()
 }
 
+/// `before`: what an earlier pass read; `beside`: what was read beside the login.
 async fn one(
     p: &Pass<'_>,
     before: &BTreeMap<Vec<u8>, Identity>,
+    beside: Option<FileIdentity>,
     folder: FolderId,
     place: &Place,
 ) -> Result<Read> {
@@ -141,9 +144,8 @@ async fn one(
     let (identity, stat) = match known {
         Some(identity) => (identity.clone(), stat),
         None => {
-            let read = p.scanned.as_ref().and_then(|s| s.read(folder, place));
-            let read = match read.filter(|r| r.stat == stat) {
-                Some(read) => read.clone(),
+            let read = match beside.filter(|b| b.stat == stat) {
+                Some(read) => read,
                 None => {
                     tracing::debug!("reading {}", path.display());
                     maildir::identify(&path)?

@@ -63,7 +63,7 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     metas.dedup_by_key(|(uid, _)| *uid);
     let known = p.ledger.with(|l| l.uid_set(id))?;
     metas.retain(|(uid, _)| *uid >= fresh.from && !known.contains(*uid));
-    if let Some(missed) = count(p, id, &known, &metas, fresh).await? {
+    if let Some(missed) = count(p, id, &known, &mut metas, fresh).await? {
         // below the cursor, where an interrupted pull left them
         p.session
             .fetch_meta(&missed, &mut |uid, meta| {
@@ -89,7 +89,7 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
             Err(_) => pending(id, uid, Flags::default(), Identity::default()),
         })
         .collect();
-    advance(p, id, fresh, rows.last().and_then(|r| r.uid))?;
+    advance(p, id, fresh, &rows)?;
     p.write_folder(id, |tx| {
         for row in &rows {
             tx.insert_row(row)?;
@@ -99,15 +99,19 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
 }
 
 /// Moves the cursors past what is known now.
-fn advance(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, last: Option<Uid>) -> Result<()> {
-    let exists = p.session.exists();
+fn advance(p: &mut Pass<'_>, id: FolderId, fresh: Fresh, rows: &[Row]) -> Result<()> {
+    // what went after it was counted is in the rows still, and is looked for once STATUS says fewer
+    let known = p.ledger.with(|l| l.count_on_server(id))? + rows.len() as u64;
+    let known = fresh.count.and_then(|_| u32::try_from(known).ok());
+    let messages = known.unwrap_or_else(|| p.session.exists());
     let f = p.folder_mut(id)?;
+    let last = rows.last().and_then(|r| r.uid);
     let past = last.map(|u| u.next().unwrap_or(Uid::MAX));
     f.rec.uidnext = Some(
         [Some(fresh.from), past, fresh.uidnext].into_iter().flatten().max().unwrap_or(fresh.from),
     );
     f.rec.modseq = fresh.modseq;
-    f.rec.messages = exists;
+    f.rec.messages = messages;
     f.fresh = None;
     Ok(())
 }
@@ -118,7 +122,7 @@ async fn count(
     p: &mut Pass<'_>,
     id: FolderId,
     known: &UidSet,
-    metas: &[(Uid, Result<Meta>)],
+    metas: &mut Vec<(Uid, Result<Meta>)>,
     fresh: Fresh,
 ) -> Result<Option<UidSet>> {
     let exists = u64::from(p.session.exists());
@@ -138,6 +142,8 @@ async fn count(
         .next("nothing there was taken for deleted; sync again"));
     }
     let vanished: UidSet = known.iter().filter(|u| !listed.contains(*u)).collect();
+    // so may some of what came have gone since
+    metas.retain(|(u, _)| listed.contains(*u));
     p.write_folder(id, |tx| tx.vanish(id, &vanished).map(|_| ()))?;
     Ok(Some(missed).filter(|m| !m.is_empty()))
 }

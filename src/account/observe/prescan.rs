@@ -79,9 +79,16 @@ impl Prescan {
         self.found.folders.remove(&id)
     }
 
-    /// What a file was when it was read.
-    pub(super) fn read(&self, id: FolderId, place: &Place) -> Option<&FileIdentity> {
-        self.found.files.get(&(id, place.clone()))
+    /// What a file was when it was read, once.
+    pub(super) fn take_file(&mut self, id: FolderId, place: &Place) -> Option<FileIdentity> {
+        self.found.files.remove(&(id, place.clone()))
+    }
+}
+
+impl Drop for Prescan {
+    /// Where the login failed, nobody wants it any more.
+    fn drop(&mut self) {
+        self.enough.store(true, Ordering::Relaxed);
     }
 }
 

@@ -3,12 +3,12 @@
 //! empty, and its messages like moved there.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::super::pass::Pass;
 use crate::error::{Result, Scope};
 use crate::imap::names;
-use crate::maildir::Listing;
+use crate::maildir::{Layout, Listing};
 use crate::model::{FolderId, FolderName};
 use crate::reconcile::Presence;
 
@@ -24,13 +24,17 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
         p.folders.iter().map(|(id, f)| (f.rec.name.clone(), *id)).collect();
     ids.sort_unstable();
     let mut stand_ins = StandIns::new();
-    for (_, id) in ids {
-        match foreign(p, id) {
-            Ok(None) => {}
-            Ok(Some(dir)) => take_over(p, id, dir, &mut stand_ins)?,
-            Err(e) => {
-                p.local_complete = false;
-                p.note(e.widen(Scope::Folder))?;
+    // whatever gets its own name may free the one that it had
+    let mut again = true;
+    while std::mem::take(&mut again) {
+        for (_, id) in &ids {
+            match foreign(p, *id, &stand_ins) {
+                Ok(None) => {}
+                Ok(Some(dir)) => again |= take_over(p, *id, dir, &mut stand_ins)?,
+                Err(e) => {
+                    p.local_complete = false;
+                    p.note(e.widen(Scope::Folder))?;
+                }
             }
         }
     }
@@ -54,12 +58,61 @@ pub(super) fn listing(p: &mut Pass<'_>) -> Result<BTreeSet<FolderName>> {
 /// The directory that another program made for a folder that the server has, and that was never
 /// here. That is asked when the Maildir is taken over, and of what was left alone then: later, a
 /// name that could be another program's is somebody's choice.
-fn foreign(p: &Pass<'_>, id: FolderId) -> Result<Option<PathBuf>> {
+fn foreign(p: &Pass<'_>, id: FolderId, stand_ins: &StandIns) -> Result<Option<PathBuf>> {
     let f = p.folder(id)?;
     let adopting = p.first_pass || f.unseen;
     if f.server != Presence::There || f.rec.on_disk || !adopting {
         return Ok(None);
     }
+    let name = &f.rec.name;
+    if stand_ins.iter().any(|(n, _)| n.as_ref() == Some(name)) {
+        return Ok(None);
+    }
+    let free = match f.selected {
+        true => is_free(p, name, stand_ins)?,
+        false => !p.maildir.is_folder(&p.maildir.layout().relative_dir(name))?,
+    };
+    if !free {
+        return Ok(None);
+    }
+    for dir in theirs(p, id)? {
+        let taken = stand_ins.iter().any(|(_, d)| *d == dir);
+        if !taken && p.maildir.is_folder(&dir)? && !is_anothers(p, &dir, f.selected)? {
+            return Ok(Some(dir));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the folder has no directory of its own yet, or will have none, once what stands there has
+/// its own name.
+fn is_free(p: &Pass<'_>, name: &FolderName, stand_ins: &StandIns) -> Result<bool> {
+    let ours = p.maildir.layout().relative_dir(name);
+    let leaves = |(n, d): &(Option<FolderName>, PathBuf)| n.is_some() && *d == ours;
+    Ok(p.maildir.is_free(name)? || stand_ins.iter().any(leaves))
+}
+
+/// Whether the directory is that of a folder of its name, which the server has, too. It is not, in a
+/// first pass, where that folder stands in one that only another program would give it.
+fn is_anothers(p: &Pass<'_>, dir: &Path, selected: bool) -> Result<bool> {
+    let layout = p.maildir.layout();
+    let known = |dir: &Path| layout.name_of(dir).and_then(|n| p.folder_named(&n));
+    let Some(id) = known(dir) else { return Ok(false) };
+    let f = p.folder(id)?;
+    let adopted = f.server == Presence::There && !f.rec.on_disk && p.first_pass;
+    if adopted && selected && f.selected {
+        for other in theirs(p, id)? {
+            if known(&other).is_none() && p.maildir.is_folder(&other)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The directories that other programs would give the folder.
+fn theirs(p: &Pass<'_>, id: FolderId) -> Result<Vec<PathBuf>> {
+    let f = p.folder(id)?;
     let name = &f.rec.name;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let encoded = name.components().map(|c| text(&names::encode(c))).collect();
@@ -80,36 +133,24 @@ fn foreign(p: &Pass<'_>, id: FolderId) -> Result<Option<PathBuf>> {
         let dir = known.and_then(|f| f.dir.strip_prefix(root).ok().map(PathBuf::from));
         Some(dir.unwrap_or_else(|| layout.relative_dir(&name)))
     });
-    let above: Vec<PathBuf> = above.collect();
-    for dir in layout.foreign_dirs(name, &spellings, &above) {
-        // the server may have a folder of that name, too
-        let known = layout.name_of(&dir).is_some_and(|n| p.folder_named(&n).is_some());
-        let found = match f.selected {
-            _ if known => false,
-            true => p.maildir.is_foreign(&dir, name)?,
-            false => p.maildir.stands_for(&dir, name)?,
-        };
-        if found {
-            return Ok(Some(dir));
-        }
-    }
-    Ok(None)
+    Ok(layout.foreign_dirs(name, &spellings, &above.collect::<Vec<_>>()))
 }
 
-/// Renames it; in a dry run, or where that fails, says what stands for the folder.
-fn take_over(p: &mut Pass<'_>, id: FolderId, dir: PathBuf, out: &mut StandIns) -> Result<()> {
+/// Renames it; in a dry run, or where that fails, says what stands for the folder. Whether the
+/// directory is not where it was any more, or would not be.
+fn take_over(p: &mut Pass<'_>, id: FolderId, dir: PathBuf, out: &mut StandIns) -> Result<bool> {
     let f = p.folder(id)?;
     let name = f.rec.name.clone();
     if !f.selected {
         tell_of_stand_in(p, &dir, &name);
         out.push((None, dir));
-        return Ok(());
+        return Ok(false);
     }
     let what = format!("{} is the server's folder {name}", p.maildir.root().join(&dir).display());
     if p.options.dry_run {
         p.folder_mut(id)?.dir = p.maildir.root().join(&dir);
     }
-    rename(p, &name, dir, &what, out).map(|_| ())
+    Ok(rename(p, &name, dir, &what, out)? || p.options.dry_run)
 }
 
 /// Gives a directory the folder's name. Whether that was done.
@@ -155,13 +196,22 @@ fn tell_of_stand_in(p: &mut Pass<'_>, dir: &Path, name: &FolderName) {
     }
 }
 
-/// Folders as other programs spell them that the server has not, or not any more: taken over with
-/// the Maildir, they get the name that the server would be given; later they are left alone. What
-/// the ledger or the server calls so is called so. Whether any was renamed.
+/// Folders as other programs spell them, on the wire or without our escapes, that the server has not,
+/// or not any more: taken over with the Maildir, they get the name that the server would be given;
+/// later they are left alone. What the ledger or the server calls so is called so. Whether any was
+/// renamed.
 fn spelled(p: &mut Pass<'_>, listing: &Listing, out: &mut StandIns) -> Result<bool> {
-    for theirs in &listing.folders {
-        let Some(name) = proper(p, theirs) else { continue };
-        let dir = p.maildir.layout().relative_dir(theirs);
+    let layout = p.maildir.layout();
+    let mut all = Vec::new();
+    for name in &listing.folders {
+        all.extend(proper(p, name).map(|n| (layout.relative_dir(name), n)));
+    }
+    for dir in listing.left_alone.keys().filter(|d| p.first_pass && !is_hidden(layout, d)) {
+        if let (Some(n), true) = (layout.literally(dir), p.maildir.is_folder(dir)?) {
+            all.push((dir.clone(), proper(p, &n).unwrap_or(n)));
+        }
+    }
+    for (dir, name) in all {
         if out.iter().any(|(_, d)| *d == dir) {
             continue;
         }
@@ -171,7 +221,7 @@ fn spelled(p: &mut Pass<'_>, listing: &Listing, out: &mut StandIns) -> Result<bo
             None => p.account.policy.selects(&name, None, false),
         };
         let from = p.maildir.root().join(&dir);
-        let free = p.maildir.is_foreign(&dir, &name)?;
+        let free = p.maildir.is_folder(&dir)? && is_free(p, &name, out)?;
         let what = format!("{} is the folder {name} as other programs spell it", from.display());
         if !selected {
             out.push((None, dir));
@@ -196,6 +246,13 @@ fn spelled(p: &mut Pass<'_>, listing: &Listing, out: &mut StandIns) -> Result<bo
         }
     }
     Ok(false)
+}
+
+/// Whether other programs may mean something else by the directory's name: a dot hides it, or stands
+/// before each that is below another.
+fn is_hidden(layout: Layout, dir: &Path) -> bool {
+    let dotted = |c: Component<'_>| c.as_os_str().as_encoded_bytes().starts_with(b".");
+    layout == Layout::Nested && dir.components().any(dotted)
 }
 
 /// The name that a folder has if it is spelled as on the wire; `None` if it is called as it stands

@@ -1,8 +1,9 @@
 //! The three trees that the planner gets: rows that differ, what has no row, and the rows that it
 //! may belong to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::holds;
 use super::super::pass::Pass;
 use crate::error::Result;
 use crate::ledger::IntentKind;
@@ -84,11 +85,12 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
                 .is_some_and(|f| f.failed.is_some() || f.server != Presence::There);
         observed && !failed && !p.unfetchable.contains(&r.id)
     });
-    Ok(Trees {
+    let mut trees = Trees {
         folders,
         rows,
         missing: p.missing.clone(),
         files: p.files.clone(),
+        held: BTreeSet::new(),
         unread: p.unread.clone(),
         remote_complete: p.remote_complete,
         local_complete: p.local_complete,
@@ -97,7 +99,9 @@ pub fn trees(p: &Pass<'_>) -> Result<Trees> {
         newest_before: Some(p.newest_before),
         sent: sent(p)?,
         excluded,
-    })
+    };
+    trees.held = holds::old_files(p, &trees)?;
+    Ok(trees)
 }
 
 /// The base names of files without a row that we made.

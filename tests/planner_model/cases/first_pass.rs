@@ -325,6 +325,35 @@ fn what_others_wrote_is_held_until_somebody_says() {
 }
 
 #[test]
+fn what_is_held_may_still_arrive_in_another_folder() {
+    for verdict in [Verdict::Open, Verdict::Approved, Verdict::Rejected] {
+        let mut s = scene();
+        s.bytes("b", "<a@x>", "today", 1000);
+        s.put("INBOX", "a");
+        lost(&mut s);
+        s.ends("", "INBOX a");
+        s.arrive("Archive", "b"); // like it, but for the bytes
+        s.arrive("Archive", "a");
+        s.w.ledger.held_files.values_mut().for_each(|v| *v = verdict);
+        let p = s.ends("Archive a, Archive b", "Archive a, Archive b");
+        assert!(p.held.is_empty());
+        assert_eq!(s.w.downloads.len(), 1);
+    }
+}
+
+#[test]
+fn what_arrives_as_a_copy_of_something_else_leaves_held_files_alone() {
+    let mut s = scene();
+    s.had(Synced, "INBOX", "a");
+    s.put("Junk", "a");
+    lost(&mut s);
+    s.ends("INBOX a", "INBOX a, Junk a");
+    s.arrive("Archive", "a");
+    let p = s.ends("Archive a, INBOX a", "Archive a, INBOX a, Junk a");
+    assert_eq!(p.held.len(), 1);
+}
+
+#[test]
 fn a_held_file_is_no_copy_either() {
     let mut s = scene();
     s.had(Synced, "INBOX", "a");
