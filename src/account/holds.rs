@@ -60,6 +60,9 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
         if let Some(why) = &f.closed {
             s.closed.insert(*id, why.clone());
         }
+        if f.is_unseen() {
+            s.unseen.insert(*id);
+        }
     }
     if !p.options.folders.is_empty() {
         let only = p.folders.iter().filter(|(_, f)| {

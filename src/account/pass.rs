@@ -174,6 +174,11 @@ impl FolderState {
         })
     }
 
+    /// Whether it is on the server, and what is in it is not known.
+    pub fn is_unseen(&self) -> bool {
+        self.server == Presence::There && self.failed.is_some()
+    }
+
     /// Whether it is `\Trash`.
     pub fn is_trash(&self) -> bool {
         self.rec.special_use == Some(SpecialUse::Trash)

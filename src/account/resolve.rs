@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::observe;
-use super::pass::Pass;
+use super::pass::{FolderState, Pass};
 use crate::error::Result;
 use crate::executor::{journal, keeps_in};
 use crate::ledger::{Action as Done, Intent, IntentKind, Side};
 use crate::model::{BaseName, ContentHash, FolderId, Gone, Identity, Row, RowId, State, Uid};
-use crate::policy::decide::{Action, Decision};
+use crate::policy::decide::{Action, Decision, UNSEEN};
 use crate::reconcile::{FileId, Trees};
 
 /// How long the server may still be finishing a command, in seconds.
@@ -203,7 +203,8 @@ impl Like<'_> {
 }
 
 /// Takes out of the decision what an open intent may have done already, and closes intents that are
-/// answered: the file has a row now, or is gone, or the server had its time.
+/// answered: the file has a row now, or is gone, or the server had its time. Where the target could
+/// not be looked into, nobody knows yet.
 pub fn hold_back_open_intents(
     p: &mut Pass<'_>,
     trees: &Trees,
@@ -235,6 +236,15 @@ pub fn hold_back_open_intents(
         let has_time = now < created + FINISHING;
         let file = file.filter(|f| asked.files.contains(f));
         let row = intent.row.filter(|r| asked.rows.contains(r));
+        if p.folders.get(&intent.target).is_some_and(FolderState::is_unseen) {
+            if file.is_some() || row.is_some() {
+                let key = (intent.target, UNSEEN.into());
+                *decision.waiting.entry(key).or_default() += 1;
+            }
+            held.files.extend(file);
+            held.rows.extend(row);
+            continue;
+        }
         // where all UIDs are new, what arrived is known by this alone: nobody has fetched it yet
         let settled = !has_time || !is_same_epoch(p, intent);
         if let (Some(file), true) = (file, settled)

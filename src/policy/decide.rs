@@ -16,6 +16,10 @@ const OBSCURE: &str = "it may be mail that is here already, in a file or directo
                        read, or that keeps changing; make that readable (its owner and mode), or \
                        leave it alone for a moment, then sync again";
 
+/// Why nothing is put into a folder of the server.
+pub const UNSEEN: &str =
+    "it could not be looked into on the server, and may have the message already";
+
 /// Files that are held.
 const STRANGE: &str =
     "these files stood here before the first pass, and nothing on the server is them";
@@ -130,10 +134,20 @@ impl Decider<'_> {
 
     /// Does what changes the server, or lets it wait.
     fn act_there(&mut self, folders: &[Option<FolderId>], action: Action) {
-        match self.closed(folders) {
+        self.put_there(folders, None, action);
+    }
+
+    /// The same for what puts a message into a folder there. An error is never an absence: what is
+    /// in a folder that could not be looked into is not known, and may be this message.
+    fn put_there(&mut self, folders: &[Option<FolderId>], into: Option<FolderId>, action: Action) {
+        match self.closed(folders).or_else(|| self.unseen(into)) {
             Some(key) if !self.limited(folders) => *self.out.waiting.entry(key).or_default() += 1,
             _ => self.act(folders, action),
         }
+    }
+
+    fn unseen(&self, into: Option<FolderId>) -> Option<(FolderId, String)> {
+        into.filter(|f| self.standing.unseen.contains(f)).map(|f| (f, UNSEEN.into()))
     }
 
     fn change(&mut self, change: &Change) {
@@ -183,12 +197,12 @@ impl Decider<'_> {
                     }
                 }
                 let action = Action::MeetAt { row, arrival, file };
-                if f[0] == f[1] { self.act(&f, action) } else { self.act_there(&f, action) }
+                if f[0] == f[1] { self.act(&f, action) } else { self.put_there(&f, f[1], action) }
             }
             Change::MovedHere { row, file } => {
                 let f = [self.row_folder(row), self.file_folder(file)];
                 let action = Action::MoveThere { row, file };
-                if f[0] == f[1] { self.act(&f, action) } else { self.act_there(&f, action) }
+                if f[0] == f[1] { self.act(&f, action) } else { self.put_there(&f, f[1], action) }
             }
             Change::MovedKept { row, file } => {
                 self.act(&[self.file_folder(file)], Action::KeepAt { row, file });
@@ -199,7 +213,7 @@ impl Decider<'_> {
                 }
                 let f = [self.file_folder(file)];
                 if f[0].is_some_and(|f| self.policy_of(f).upload) {
-                    self.act_there(&f, Action::CopyThere { of, file });
+                    self.put_there(&f, f[0], Action::CopyThere { of, file });
                 } else {
                     self.act(&f, Action::KeepFile(file));
                 }
@@ -273,7 +287,7 @@ impl Decider<'_> {
             return;
         }
         if f[0].is_some_and(|f| self.policy_of(f).upload) {
-            self.act_there(&f, Action::Upload(file));
+            self.put_there(&f, f[0], Action::Upload(file));
         } else {
             self.act(&f, Action::KeepFile(file));
         }
@@ -393,7 +407,7 @@ impl Decider<'_> {
             Action::TrashThere { trash, .. } => Some(trash),
             _ => None,
         };
-        if let Some(key) = self.closed(&[Some(folder), trash]) {
+        if let Some(key) = self.closed(&[Some(folder), trash]).or_else(|| self.unseen(trash)) {
             *self.out.waiting.entry(key).or_default() += 1;
             return;
         }

@@ -46,6 +46,9 @@ pub struct Standing {
     pub trash: Option<FolderId>,
     /// Folders that the server does not let us change, with its reason.
     pub closed: BTreeMap<FolderId, String>,
+    /// Folders of the server that could not be looked into: what would be put there may be there
+    /// already.
+    pub unseen: BTreeSet<FolderId>,
     /// `--folder`: only here is anything done. Empty for everywhere.
     pub only: Option<BTreeSet<FolderId>>,
 }

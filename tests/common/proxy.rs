@@ -28,6 +28,8 @@ pub struct Faults {
     pub stall_down: Option<u64>,
     /// Struck out of what the server says (a capability).
     pub hide: String,
+    /// What the server says, and what it is made to say in its place.
+    pub lies: Vec<(String, String)>,
 }
 
 /// A running proxy. Dropped, it closes every connection.
@@ -288,7 +290,10 @@ impl Pump {
                     continue;
                 }
                 if !self.faults.hide.is_empty() {
-                    data = without(&data, self.faults.hide.as_bytes());
+                    data = instead(&data, self.faults.hide.as_bytes(), b"");
+                }
+                for (truth, lie) in &self.faults.lies {
+                    data = instead(&data, truth.as_bytes(), lie.as_bytes());
                 }
             }
             let limit = if self.up { self.faults.cut_up } else { self.faults.cut_down };
@@ -381,11 +386,12 @@ impl LineLog {
     }
 }
 
-fn without(data: &[u8], what: &[u8]) -> Vec<u8> {
+fn instead(data: &[u8], what: &[u8], other: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(data.len());
     let mut rest = data;
     while let Some(at) = rest.windows(what.len()).position(|w| w == what) {
         out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(other);
         rest = &rest[at + what.len()..];
     }
     out.extend_from_slice(rest);

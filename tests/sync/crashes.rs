@@ -213,6 +213,26 @@ fn moved_here_after_a_command_that_was_cut() {
     }
 }
 
+/// Its message is moved here meanwhile, to a folder that can be looked into.
+#[test]
+fn a_command_that_was_cut_stays_open_while_its_folder_cannot_be_looked_into() {
+    let world = synced();
+    deliver(&world.mk.folder("Work"), &world.mint.letter(1000));
+    let cut_on = Some("APPEND".to_owned());
+    world.proxy.set(Faults { cut_on, cut_answer: true, ..Faults::default() });
+    world.mk.sync().expect(1);
+    let sent = world.local("Work");
+    let sent = sent.iter().find(|m| m.hash == letters::hash(&world.mint.letter(1000).body));
+    maildir::move_file(sent.unwrap(), &world.mk.folder("Lists/rust"));
+    let lies = vec![("* 13 EXISTS".to_owned(), "* 93 EXISTS".to_owned())];
+    world.proxy.set(Faults { lies, ..Faults::default() });
+    world.proxy.reset();
+    let said = world.mk.sync().expect(1);
+    assert_eq!(world.changes(), Vec::<String>::new(), "{}", said.text());
+    finish(&world);
+    assert_eq!((world.uids("Work").len(), world.uids("Lists/rust").len()), (12, 9));
+}
+
 /// What was under way is noted with the time; a clock that was wrong then makes nobody wait for it.
 #[test]
 fn a_clock_that_was_set_back_after_a_cut() {

@@ -11,6 +11,7 @@ use crate::common::dovecot::{Mode, Options};
 use crate::common::letters::{odd, simple, to_lf};
 use crate::common::maildir::{deliver, make_folder};
 use crate::common::process::wait_for;
+use crate::common::proxy::Faults;
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -174,6 +175,36 @@ fn what_the_server_refuses_waits_and_is_shown() {
     assert_eq!(world.remote("Work").len(), 13, "the other one went: {}", said.text());
     assert_eq!(world.local("Work").len(), 14, "and this one is still here");
     assert!(world.mk.run(&["status"]).text().contains("Work"));
+}
+
+/// What is in a folder that could not be looked into is not known, and may be what would be sent.
+#[test]
+fn nothing_is_put_into_a_folder_that_could_not_be_looked_into() {
+    let mut world = World::synced(Dovecot::in_mode(Mode::Plain));
+    world.mk.deletes("mirror", "trash");
+    world.server.imap().append("Trash", &world.mint.letter(301));
+    world.mk.sync_ok();
+    deliver(&world.mk.folder("Work"), &world.mint.letter(300));
+    let here = world.local("INBOX");
+    let body = fs::read(&here[0].path).unwrap();
+    deliver(&world.mk.folder("Work"), &Letter::new(body, &["\\Seen"], here[0].date));
+    maildir::move_file(&here[1], &world.mk.folder("Work"));
+    fs::remove_file(&here[2].path).unwrap();
+    let lies = [("* 12 EXISTS", "* 92 EXISTS"), ("* 1 EXISTS", "* 91 EXISTS")];
+    let lies = lies.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec();
+    world.proxy.set(Faults { lies, ..Faults::default() });
+    for _ in 0..2 {
+        world.proxy.reset();
+        let said = world.mk.sync().expect(1);
+        assert_eq!(world.changes(), Vec::<String>::new(), "{}", said.text());
+        for waits in ["folder Work: 3 changes wait", "folder Trash: 1 change waits"] {
+            assert!(said.text().contains(waits), "{}", said.text());
+        }
+    }
+    world.proxy.set(Faults::default());
+    world.mk.sync_ok();
+    world.assert_same();
+    assert_eq!(["INBOX", "Work", "Trash"].map(|f| world.uids(f).len()), [18, 15, 2]);
 }
 
 #[test]
