@@ -608,8 +608,9 @@ async fn settle(p: &mut Pass<'_>) -> Result<bool> {
             p.report.held = holds::count(&decision);
             return Ok(false);
         }
-        resolve::hold_back_open_intents(p, &trees, &mut decision)?;
+        let closed = resolve::hold_back_open_intents(p, &trees, &mut decision)?;
         holds::record(p, &trees, &decision)?;
+        resolve::close_intents(p, &closed)?;
         p.waiting = std::mem::take(&mut decision.waiting);
         if plan.waiting > 0 {
             tracing::debug!("{} vanishes wait for a complete observation", plan.waiting);

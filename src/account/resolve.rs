@@ -9,13 +9,16 @@ use super::observe;
 use super::pass::{FolderState, Pass};
 use crate::error::Result;
 use crate::executor::{journal, keeps_in};
-use crate::ledger::{Action as Done, Intent, IntentKind, Side};
+use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::model::{BaseName, ContentHash, FolderId, Gone, Identity, Row, RowId, State, Uid};
 use crate::policy::decide::{Action, Decision, UNSEEN};
 use crate::reconcile::{FileId, Trees};
 
 /// How long the server may still be finishing a command, in seconds.
 const FINISHING: i64 = 10;
+
+/// Why something is not sent again.
+const ALTERED: &str = "it was sent, and the server may have stored it, but not byte for byte";
 
 /// Tells of intents that are open at the start.
 pub fn open_intents(p: &mut Pass<'_>) -> Result<()> {
@@ -202,17 +205,17 @@ impl Like<'_> {
     }
 }
 
-/// Takes out of the decision what an open intent may have done already, and closes intents that are
-/// answered: the file has a row now, or is gone, or the server had its time. Where the target could
-/// not be looked into, nobody knows yet.
+/// Takes out of the decision what an open intent may have done already. Gives back the intents that
+/// are answered: the file has a row now, or is gone, or the server had its time. They are closed once
+/// what is held for them is on record. Where the target could not be looked into, nobody knows yet.
 pub fn hold_back_open_intents(
     p: &mut Pass<'_>,
     trees: &Trees,
     decision: &mut Decision,
-) -> Result<()> {
+) -> Result<Vec<IntentId>> {
     let open = asked_there(p)?;
     if open.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let now = p.now();
     let mut closed = Vec::new();
@@ -247,13 +250,13 @@ pub fn hold_back_open_intents(
         }
         // where all UIDs are new, what arrived is known by this alone: nobody has fetched it yet
         let settled = !has_time || !is_same_epoch(p, intent);
-        if let (Some(file), true) = (file, settled)
-            && altered(p, intent, &asked)?
-        {
+        let doubt = match file {
+            Some(_) if settled && altered(p, intent, &asked)? => Some(ALTERED),
+            _ => None,
+        };
+        if let (Some(file), Some(why)) = (file, doubt) {
             // sending it again could double it
             held.files.insert(file);
-            let why = "it was being sent when the connection broke, and the server may have \
-                       stored it, but not byte for byte";
             p.refused.insert(file, why.into());
             closed.push(intent.id);
         } else if has_time && (file.is_some() || row.is_some()) {
@@ -265,10 +268,15 @@ pub fn hold_back_open_intents(
         }
     }
     decision.actions.retain(|a| !held.repeats(a));
-    if !closed.is_empty() {
-        p.write(|tx| closed.iter().try_for_each(|id| tx.delete_intent(*id)))?;
+    Ok(closed)
+}
+
+/// Closes intents that are answered.
+pub fn close_intents(p: &mut Pass<'_>, closed: &[IntentId]) -> Result<()> {
+    if closed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    p.write(|tx| closed.iter().try_for_each(|id| tx.delete_intent(*id)))
 }
 
 /// Files by what tells that an intent is about them.
@@ -363,10 +371,10 @@ fn is_pending(trees: &Trees, row: RowId) -> bool {
     trees.rows.get(&row).is_some_and(|r| r.state == State::Pending)
 }
 
-/// Whether a message arrived in the target since with the Message-ID and Date of what was uploaded,
-/// but not its bytes: the server may have stored it in its own way.
+/// Whether a message arrived in the target since with the Message-ID and Date of what was uploaded
+/// or copied, but not its bytes: the server may have stored it in its own way.
 fn altered(p: &Pass<'_>, intent: &Intent, asked: &Asked) -> Result<bool> {
-    if intent.kind != IntentKind::Append || !intent.identity.fingerprint.is_complete() {
+    if intent.kind == IntentKind::Move || !intent.identity.fingerprint.is_complete() {
         return Ok(false);
     }
     let since = |r: &Row| match is_same_epoch(p, intent) {

@@ -208,7 +208,7 @@ impl Decider<'_> {
                 self.act(&[self.file_folder(file)], Action::KeepAt { row, file });
             }
             Change::CopiedHere { of, file } => {
-                if self.in_hold(file) {
+                if self.in_hold(file) || self.standing.refused.contains(&file) {
                     return;
                 }
                 let f = [self.file_folder(file)];

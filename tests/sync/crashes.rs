@@ -457,6 +457,32 @@ fn other_uids_everywhere_after_an_upload_that_was_altered() {
     assert_eq!(world.local("Work").len(), 14);
 }
 
+/// The same of a copy: what cannot be resolved is held, not asked for again.
+#[test]
+fn a_copy_that_was_altered_is_held() {
+    let world = synced();
+    let letter = world.remote("INBOX").swap_remove(0);
+    let file = world.twin("INBOX", &letter);
+    deliver(&world.mk.folder("Work"), &Letter::new(fs::read(&file.path).unwrap(), &[], file.date));
+    world.proxy.set(Faults { cut_on: Some("COPY".into()), cut_answer: true, ..Faults::default() });
+    world.mk.sync().expect(1);
+    let uid = *world.uids("Work").last().unwrap();
+    world.server.imap().expunge("Work", &[uid]);
+    let altered = [&b"X-UID: 13\r\n"[..], &world.mint.letter(0).body].concat();
+    world.server.imap().append("Work", &Letter::new(altered, &[], letter.date));
+    world.proxy.set(Faults::default());
+    world.proxy.reset();
+    for _ in 0..2 {
+        let said = world.mk.sync().expect(3);
+        assert_eq!(world.changes(), Vec::<String>::new(), "{}", said.text());
+    }
+    assert_eq!((world.uids("Work").len(), world.local("Work").len()), (13, 14));
+    // it is for a person to say
+    world.mk.run(&["approve", "test", "1"]).expect(0);
+    world.mk.sync_ok();
+    assert_eq!((world.uids("Work").len(), world.local("Work").len()), (14, 14));
+}
+
 /// A pass that is cut off when the server has carried the command out; then all UIDs are new.
 fn cut_and_renumber(world: &mut World<Dovecot>, on: &str) {
     world.proxy.set(Faults { cut_on: Some(on.into()), cut_answer: true, ..Faults::default() });
