@@ -33,7 +33,8 @@ pub(super) fn copies(trees: &Trees, index: &Index<'_>, arrivals: &[&Row], pairs:
 }
 
 /// What arrived since an upload broke, in its folder, and is the file's message: by its bytes, or by
-/// Message-ID, Date, size and INTERNALDATE, if nothing else could be meant.
+/// Message-ID, Date, size and INTERNALDATE, if nothing else could be meant. A size that differs
+/// only says that the bytes must be looked at: some servers' sizes are not those of the bodies.
 pub(super) fn uploads(
     trees: &Trees,
     index: &Index<'_>,
@@ -45,19 +46,18 @@ pub(super) fn uploads(
         return;
     }
     let mut files = Files::of(trees);
-    let mut groups: BTreeMap<(FolderId, &Fingerprint, u64), Group<'_>> = BTreeMap::new();
-    let size = |n| if trees.sizes_lie { 0 } else { n };
+    let mut groups: BTreeMap<(FolderId, &Fingerprint), Group<'_>> = BTreeMap::new();
     for s in &trees.sent {
         let i = &s.identity;
         if i.content.is_some() && index.files(trees, i).next().is_some() {
-            let g = groups.entry((s.target, &i.fingerprint, size(i.wire_size))).or_default();
+            let g = groups.entry((s.target, &i.fingerprint)).or_default();
             g.from = if g.sent.is_empty() { s.from } else { g.from.min(s.from) };
             g.sent.push(s);
         }
     }
     for a in arrivals.iter().filter(|a| !pairs.by_arrival.contains_key(&a.id)) {
         let i = &a.identity;
-        if let Some(g) = groups.get_mut(&(a.folder, &i.fingerprint, size(i.wire_size)))
+        if let Some(g) = groups.get_mut(&(a.folder, &i.fingerprint))
             && a.uid >= g.from
         {
             g.arrived.push(a);
@@ -109,6 +109,7 @@ fn proves(trees: &Trees, s: &Sent, a: &Row) -> bool {
     let contradicted = a.identity.content.is_some() && a.identity.content != s.identity.content;
     s.identity.fingerprint.is_complete()
         && s.identity.internal_date == a.identity.internal_date
+        && s.identity.wire_size == a.identity.wire_size
         && !trees.sizes_lie
         && !is_draft(trees, a)
         && !contradicted

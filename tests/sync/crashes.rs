@@ -483,6 +483,26 @@ fn a_copy_that_was_altered_is_held() {
     assert_eq!((world.uids("Work").len(), world.local("Work").len()), (14, 14));
 }
 
+/// RFC822.SIZE is not the size of the body with some servers.
+#[test]
+fn an_upload_that_was_cut_is_known_again_by_its_bytes() {
+    let world = synced();
+    let letter = world.mint.letter(1000);
+    deliver(&world.mk.folder("Work"), &letter);
+    let size = |n: usize| format!("RFC822.SIZE {n}");
+    let lies = vec![(size(letter.body.len()), size(letter.body.len() - 7))];
+    let cut_on = Some("APPEND".into());
+    world.proxy.set(Faults { cut_on, cut_answer: true, lies: lies.clone(), ..Faults::default() });
+    world.mk.sync().expect(1);
+    world.proxy.set(Faults { lies, ..Faults::default() });
+    world.proxy.reset();
+    for _ in 0..2 {
+        let said = world.mk.sync_ok();
+        assert_eq!(world.changes(), Vec::<String>::new(), "{}", said.text());
+    }
+    assert_eq!((world.uids("Work").len(), world.local("Work").len()), (13, 13));
+}
+
 /// A pass that is cut off when the server has carried the command out; then all UIDs are new.
 fn cut_and_renumber(world: &mut World<Dovecot>, on: &str) {
     world.proxy.set(Faults { cut_on: Some(on.into()), cut_answer: true, ..Faults::default() });
