@@ -19,6 +19,9 @@ const FINISHING: i64 = 10;
 
 /// Why something is not sent again.
 const ALTERED: &str = "it was sent, and the server may have stored it, but not byte for byte";
+/// The same.
+const WENT: &str = "it was sent, and the server may have stored it: a message that came since was \
+                    removed or moved there";
 
 /// Tells of intents that are open at the start.
 pub fn open_intents(p: &mut Pass<'_>) -> Result<()> {
@@ -223,6 +226,7 @@ pub fn hold_back_open_intents(
     p.wait_until = None;
     let files = Files::of(trees);
     let asked = Asked::of(trees, &decision.actions);
+    let mut went = BTreeMap::new();
     for intent in &open {
         let file = files.of_intent(intent);
         // the intent stays until that is done, too
@@ -252,6 +256,7 @@ pub fn hold_back_open_intents(
         let settled = !has_time || !is_same_epoch(p, intent);
         let doubt = match file {
             Some(_) if settled && altered(p, intent, &asked)? => Some(ALTERED),
+            Some(_) if settled && went_since(p, intent, &mut went)? => Some(WENT),
             _ => None,
         };
         if let (Some(file), Some(why)) = (file, doubt) {
@@ -383,6 +388,29 @@ fn altered(p: &Pass<'_>, intent: &Intent, asked: &Asked) -> Result<bool> {
     };
     let alike = p.ledger.with(|l| l.by_fingerprint(&intent.identity.fingerprint))?;
     Ok(alike.iter().any(|r| r.folder == intent.target && since(r)))
+}
+
+/// Whether the server gave out UIDs in the target since that no message has any more: one of these
+/// may have been what was uploaded or copied. What was to be moved still stands where it stood.
+/// `known`: what was found out so far, since many are sent together.
+fn went_since(
+    p: &Pass<'_>,
+    intent: &Intent,
+    known: &mut BTreeMap<(FolderId, Uid), bool>,
+) -> Result<bool> {
+    let next = p.folders.get(&intent.target).and_then(|f| f.rec.uidnext);
+    let (Some(before), Some(next)) = (intent.uidnext_before, next) else { return Ok(false) };
+    if intent.kind == IntentKind::Move || !is_same_epoch(p, intent) {
+        return Ok(false);
+    }
+    if let Some(went) = known.get(&(intent.target, before)) {
+        return Ok(*went);
+    }
+    let given = u64::from(next.get().saturating_sub(before.get()));
+    let there = p.ledger.with(|l| l.uid_set(intent.target))?;
+    let went = given > there.iter().filter(|u| *u >= before).count() as u64;
+    known.insert((intent.target, before), went);
+    Ok(went)
 }
 
 /// Gives the server the rest of its time, if anything waits for that; then both sides are looked at

@@ -503,6 +503,33 @@ fn an_upload_that_was_cut_is_known_again_by_its_bytes() {
     assert_eq!((world.uids("Work").len(), world.local("Work").len()), (13, 13));
 }
 
+/// UIDNEXT says that the server stored what is not there any more.
+#[test]
+fn what_was_sent_and_removed_there_meanwhile_is_held() {
+    let world = synced();
+    deliver(&world.mk.folder("Work"), &world.mint.letter(1000));
+    deliver(&world.mk.folder("Work"), &world.mint.letter(1001));
+    world.proxy.set(Faults {
+        cut_on: Some("APPEND".into()),
+        cut_answer: true,
+        ..Faults::default()
+    });
+    world.mk.sync().expect(1);
+    assert_eq!(world.uids("Work").len(), 14);
+    let uid = *world.uids("Work").last().unwrap();
+    world.server.imap().expunge("Work", &[uid]);
+    world.proxy.set(Faults::default());
+    world.proxy.reset();
+    for _ in 0..2 {
+        let said = world.mk.sync().expect(3);
+        assert_eq!(world.changes(), Vec::<String>::new(), "{}", said.text());
+    }
+    assert_eq!((world.uids("Work").len(), world.local("Work").len()), (13, 14));
+    world.mk.run(&["approve", "test", "1"]).expect(0);
+    world.mk.sync_ok();
+    world.assert_same();
+}
+
 /// A pass that is cut off when the server has carried the command out; then all UIDs are new.
 fn cut_and_renumber(world: &mut World<Dovecot>, on: &str) {
     world.proxy.set(Faults { cut_on: Some(on.into()), cut_answer: true, ..Faults::default() });
