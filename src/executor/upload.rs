@@ -23,11 +23,20 @@ const BATCH_BYTES: u64 = 16 << 20;
 /// Uploads all files, folder by folder.
 pub async fn upload(p: &mut Pass<'_>, trees: &Trees, files: &[FileId]) -> Result<()> {
     let all = files.iter().filter_map(|id| trees.files.get(id).map(|f| (f.folder, (*id, f))));
-    for (folder, files) in by_folder(all) {
+    for (folder, mut files) in by_folder(all) {
+        let mut most = BATCH;
+        if !p.folder(folder)?.rec.note.is_empty() {
+            // the folder was closed in the pass before: one is tried first. Where there is no room
+            // for the smallest, there is none for the others.
+            let least = files.iter().map(|(_, f)| f.identity.wire_size).min();
+            files.sort_by_key(|(_, f)| Some(f.identity.wire_size) != least);
+            most = 1;
+        }
         let mut rest = files.as_slice();
         while !rest.is_empty() {
-            let (part, later) =
-                rest.split_at(batch_of(rest.iter().map(|(_, f)| f.identity.wire_size)));
+            let fit = batch_of(rest.iter().map(|(_, f)| f.identity.wire_size));
+            let (part, later) = rest.split_at(fit.min(most));
+            most = BATCH;
             let sent = batch(p, folder, part).await;
             if p.each(sent)?.is_none() {
                 break;

@@ -68,9 +68,11 @@ impl Session {
     ) -> Vec<Result<Appended>> {
         let mut up = Upload {
             results: source.messages().iter().map(|_| None).collect(),
+            sizes: source.messages().iter().map(|m| m.size).collect(),
             waiting: Vec::new(),
             again: Vec::new(),
             hopeless: None,
+            full: None,
         };
         let outcome = self.upload(wire, source, &mut up).await;
         let rest = match (outcome, up.hopeless) {
@@ -90,7 +92,10 @@ impl Session {
         let target = quoted(wire)?;
         let batches = self.batches(source.messages());
         for batch in batches {
-            self.send_batch(&target, &batch, source, up).await?;
+            match up.full {
+                None => self.send_batch(&target, &batch, source, up).await?,
+                Some(_) => up.again.extend(batch),
+            }
         }
         while !up.waiting.is_empty() {
             self.collect(up).await?;
@@ -145,6 +150,13 @@ impl Session {
                 break;
             }
             let Some(m) = source.messages().get(i).cloned() else { continue };
+            if let Some((least, e)) = &up.full
+                && m.size >= *least
+            {
+                let e = e.clone();
+                up.put(i, Err(e));
+                continue;
+            }
             let text = match self.prepare(i, &m, source).await {
                 Ok(text) => text,
                 Err(e) => {
@@ -320,11 +332,15 @@ impl Session {
 /// What became of the messages so far.
 struct Upload {
     results: Vec<Option<Result<Appended>>>,
+    /// How many bytes each has.
+    sizes: Vec<u64>,
     waiting: Vec<(Tag, Vec<usize>)>,
     /// To be sent once more, each alone.
     again: Vec<usize>,
     /// A reason not to send any more.
     hopeless: Option<Error>,
+    /// The server has no room, at least not for a message of so many bytes. Smaller ones may fit.
+    full: Option<(u64, Error)>,
 }
 
 impl Upload {
@@ -355,8 +371,13 @@ impl Upload {
                 }
             }
             // one of them may be the reason: each has its own chance
-            Err(_) if sent.len() > 1 => self.again.extend_from_slice(sent),
+            Err(e) if sent.len() > 1 => {
+                self.no_room(u64::MAX, &e);
+                self.again.extend_from_slice(sent);
+            }
             Err(e) => {
+                let sizes = sent.iter().filter_map(|i| self.sizes.get(*i).copied());
+                self.no_room(sizes.min().unwrap_or(u64::MAX), &e);
                 if matches!(
                     e.refusal,
                     Some(Refusal::TryCreate | Refusal::NonExistent | Refusal::NoPerm)
@@ -367,6 +388,13 @@ impl Upload {
                     self.put(*i, Err(e.clone()));
                 }
             }
+        }
+    }
+
+    fn no_room(&mut self, size: u64, e: &Error) {
+        if e.refusal == Some(Refusal::OverQuota) {
+            let least = self.full.as_ref().map_or(size, |(least, _)| size.min(*least));
+            self.full = Some((least, e.clone()));
         }
     }
 }

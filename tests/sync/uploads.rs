@@ -207,6 +207,33 @@ fn nothing_is_put_into_a_folder_that_could_not_be_looked_into() {
     assert_eq!(["INBOX", "Work", "Trash"].map(|f| world.uids(f).len()), [18, 15, 2]);
 }
 
+/// What the server has no room for is not sent at every pass.
+#[test]
+fn a_full_server_is_asked_about_few() {
+    let extra = "mail_plugins = zlib quota\nprotocol imap {\n mail_plugins = zlib quota\n}\n\
+                 plugin {\n quota = count:User quota\n quota_vsizes = yes\n \
+                 quota_rule = *:messages=60\n}\n";
+    for mode in [Mode::Full, Mode::Plain] {
+        let options = Options { mode, extra: extra.to_owned(), ..Options::default() };
+        let world = World::synced(Dovecot::with(options));
+        for i in 300..400 {
+            deliver(&world.mk.folder("Work"), &world.mint.letter(i));
+        }
+        for (most, there) in [(50, 29), (1, 29)] {
+            world.proxy.reset();
+            world.mk.sync().expect(1);
+            let asked = world.proxy.count("APPEND");
+            assert!((1..=most).contains(&asked), "{mode:?}: {asked} of at most {most}");
+            assert_eq!(world.uids("Work").len(), there, "{mode:?}");
+        }
+        // all the same, what has room goes
+        let uids = world.uids("INBOX");
+        world.server.imap().expunge("INBOX", &uids[..5]);
+        world.mk.sync().expect(1);
+        assert_eq!((world.uids("Work").len(), world.local("Work").len()), (34, 112));
+    }
+}
+
 #[test]
 fn a_directory_that_is_no_folder_s_is_told_of() {
     let world = synced();
