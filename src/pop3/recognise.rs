@@ -227,14 +227,19 @@ pub fn first(listed: &[Listed], known: &Known) -> First {
         let reusable = left.iter().any(|r| r.uidl.is_some());
         reusable && !out.new.is_empty()
     };
-    let sizes: BTreeSet<u64> = left.iter().map(|r| r.size).collect();
+    let sizes: BTreeSet<u64> = left.iter().map(|r| r.size).filter(|s| *s > 0).collect();
     out.ask.extend(out.doubts.iter().filter(|(_, among)| !among.is_empty()).map(|(n, _)| *n));
+    // a header that can settle nothing is not asked for: some servers cut what RETR gives after it
+    let open = listed.iter().filter(|l| !out.known.contains_key(&l.number));
+    let open: BTreeSet<u64> = open.map(|l| l.size).collect();
+    let mut ranges = known.strays.iter().map(|s| &s.sizes).filter(|s| !s.is_empty());
+    let strays = ranges.any(|s| open.range(s.clone()).next().is_some());
     for l in listed.iter().filter(|l| out.new.contains(&l.number)) {
-        if out.all_new || !known.strays.is_empty() || sizes.contains(&l.size) {
+        if strays || sizes.contains(&l.size) {
             out.ask.insert(l.number);
         }
     }
-    if !known.strays.is_empty() {
+    if strays {
         out.ask.extend(out.doubts.keys());
     }
     out

@@ -148,7 +148,7 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
                 id: *id,
                 delivered_at: uidl.delivered_at,
                 removed: removed.contains(id),
-                named: uidl.uidl.is_some(),
+                sure: uidl.uidl.is_some() && !uidl.short,
             });
             uidls.insert(*id, uidl);
         }

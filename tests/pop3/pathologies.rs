@@ -14,14 +14,14 @@ pub struct Mailbox {
     pub capabilities: Vec<&'static str>,
     pub messages: Vec<Message>,
     /// LIST says this percentage of the size.
-    sizes: usize,
+    pub sizes: usize,
     /// STAT counts so many more.
     more: usize,
 }
 
 #[derive(Clone)]
 pub struct Message {
-    uidl: Vec<u8>,
+    pub uidl: Vec<u8>,
     pub body: Vec<u8>,
     /// What it says to RETR, in place of the body with its dots doubled.
     pub says: Option<Vec<Step>>,

@@ -29,6 +29,7 @@ fn row(id: u32, uidl: &str, content: u32, state: UidlState) -> UidlRow {
         fingerprint: fingerprint(content),
         first_seen: 0,
         delivered_at: 0,
+        short: false,
     }
 }
 
@@ -84,6 +85,23 @@ fn a_migration_is_recognised_by_headers() {
     assert!(first.all_new);
     assert_eq!(ids(&s.renamed), [(1, 3), (2, 4), (4, 1)]);
     assert_eq!(fetched(&s), [3]);
+}
+
+#[test]
+fn headers_that_can_settle_nothing_are_not_asked_for() {
+    let mut k = known((1..=3).map(|n| row(n, &format!("old{n}"), n, D)).collect());
+    let asked = |k: &Known| -> Vec<u32> {
+        let (first, _) = told(&[("n1", 1), ("n9", 9), ("n7", 7)], k);
+        assert!(first.all_new);
+        first.ask.iter().map(|n| n.get()).collect()
+    };
+    assert_eq!(asked(&k), [1], "the others have sizes that nothing had");
+    let stray = |sizes| Stray { fingerprint: fingerprint(9), sizes };
+    k.strays = vec![stray(500..=900), stray(1010..=2000)];
+    assert_eq!(asked(&k), [1]);
+    // where one may be here, all have to be unlike it
+    k.strays.push(stray(900..=1009));
+    assert_eq!(asked(&k), [1, 2, 3]);
 }
 
 #[test]
