@@ -324,14 +324,21 @@ async fn store_folder(p: &mut Pass<'_>, folder: FolderId, rows: Vec<(Row, Flags)
     let mut entries = Vec::new();
     let mut done = Vec::new();
     for (mut row, merged) in rows {
-        if row.remote != merged {
-            let why = format!("flags there: {merged}");
+        // what the server does not store stays a difference
+        let told = permanent.told(&row.remote, &merged);
+        if row.remote != told {
+            let why = format!("flags there: {told}");
             entries.push(journal::of_row(p, Done::Flags, Side::There, &row, &why));
             p.report.flags += 1;
         }
-        row.remote = merged.clone();
-        row.agreed = merged;
-        done.push(row);
+        if row.remote != told || row.agreed != told {
+            row.remote = told.clone();
+            row.agreed = told;
+            done.push(row);
+        }
+    }
+    if done.is_empty() {
+        return Ok(());
     }
     p.write(|tx| {
         for row in &done {

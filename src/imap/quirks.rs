@@ -7,7 +7,8 @@
 //! asked about as `1:*` (Cyrus takes `*` for the last message still there, and leaves out those
 //! that vanished above it: https://github.com/cyrusimap/cyrus-imapd/issues/6071), and what NOTIFY
 //! tells is known by its name in UTF-8 as well (Dovecot 2.3.19 spells STATUS so there, and nowhere
-//! else: our own observation, 2026-11-26).
+//! else: our own observation, 2026-11-26), and PERMANENTFLAGS with `\*` alone leaves out none of the
+//! system flags (go-imap v1's server names only keywords there: our own observation, 2026-11-27).
 
 use super::capabilities::Capabilities;
 

@@ -9,7 +9,9 @@ use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::executor::ASK_AGAIN_AFTER;
 use crate::imap::{Beside, Known, Listed, Listing, Opened, Selected, Status};
 use crate::ledger::FolderRecord;
-use crate::model::{Flags, FolderId, FolderName, SystemFlags, Uid, UidSet, UidValidity};
+use crate::model::{
+    Flags, FolderId, FolderName, PermanentFlags, SystemFlags, Uid, UidSet, UidValidity,
+};
 use crate::policy::RemoteDelete;
 use crate::reconcile::Presence;
 
@@ -547,10 +549,12 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
         let shown: BTreeMap<Uid, &Flags> = part.iter().map(|(u, f)| (*u, f)).collect();
         for mut row in p.ledger.with(|l| l.rows_by_uids(id, &uids))? {
             let Some(flags) = row.uid.and_then(|u| shown.get(&u)) else { continue };
-            let remote = as_observed(flags, &row.agreed, keep, &permanent);
-            if remote != row.remote {
+            let unknown = unknown(flags, &row.agreed, keep, &permanent);
+            row.agreed = row.agreed.minus(&unknown);
+            let remote = as_observed(flags, &row.agreed, keep);
+            if remote != row.remote || !unknown.is_empty() {
                 row.remote = remote;
-                changed.push(row);
+                changed.push((row, !unknown.is_empty()));
             }
         }
     }
@@ -561,27 +565,29 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
     p.report.news_in.insert(name);
     p.jot_folder(id, |tx| {
         tx.vanish(id, &gone)?;
-        changed.iter().try_for_each(|row| tx.update_remote(row))
+        changed.iter().try_for_each(|(row, anew)| match anew {
+            true => tx.update_row(row),
+            false => tx.update_remote(row),
+        })
     })
 }
 
-/// The flags that the server shows, with what it cannot say, or shall not say here, taken from what
-/// was agreed on.
-pub fn as_observed(
-    flags: &Flags,
-    agreed: &Flags,
-    keep: bool,
-    permanent: &crate::imap::PermanentFlags,
-) -> Flags {
+/// The flags that the server shows, with what it shall not say here taken from what was agreed on.
+pub fn as_observed(flags: &Flags, agreed: &Flags, keep: bool) -> Flags {
     let mut seen = flags.clone();
-    let unsaid = agreed.minus(&permanent.keeps(agreed));
-    seen.keywords.extend(unsaid.keywords.into_iter().filter(|k| !flags.keywords.contains(k)));
     if keep {
         // a reader here would purge the file
         seen = seen.without(SystemFlags::DELETED);
         seen.system = seen.system.union(agreed.system.intersection(SystemFlags::DELETED));
     }
     seen
+}
+
+/// What of the agreed flags is unknown there: the server does not show it and would not store it,
+/// which is not the same as removed. It stays here, as a difference.
+fn unknown(flags: &Flags, agreed: &Flags, keep: bool, permanent: &PermanentFlags) -> Flags {
+    let unknown = agreed.minus(flags).minus(&permanent.keeps(agreed));
+    if keep { unknown.without(SystemFlags::DELETED) } else { unknown }
 }
 
 fn minus(a: &UidSet, b: &UidSet) -> UidSet {
