@@ -8,7 +8,9 @@
 //! that vanished above it: https://github.com/cyrusimap/cyrus-imapd/issues/6071), and what NOTIFY
 //! tells is known by its name in UTF-8 as well (Dovecot 2.3.19 spells STATUS so there, and nowhere
 //! else: our own observation, 2026-11-26), and PERMANENTFLAGS with `\*` alone leaves out none of the
-//! system flags (go-imap v1's server names only keywords there: our own observation, 2026-11-27).
+//! system flags (go-imap v1's server names only keywords there), STATUS is read though its name has a space and no
+//! quotes (GNU imap4d 3.15, Twisted), and an EMAILID that is none is no id (pymap: all three our own
+//! observation, 2026-11-27).
 
 use super::capabilities::Capabilities;
 
