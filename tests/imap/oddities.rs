@@ -37,3 +37,19 @@ fn after_move_was_refused_it_is_done_by_copy() {
         assert_eq!(asked, if again == "UID COPY" { 1 } else { 2 }, "{refusal}");
     }
 }
+
+/// pymap refuses CLOSE after EXAMINE.
+#[test]
+fn an_empty_folder_goes_though_it_cannot_be_left() {
+    for close in ["NO mailbox is read-only", "BAD what?", "OK closed"] {
+        let rules = Script::greeting([])
+            .on("EXAMINE", [send("* 0 EXISTS\r\n* OK [UIDVALIDITY 9] x\r\n{tag} OK x\r\n")])
+            .on("CLOSE", [send(format!("{{tag}} {close}\r\n"))]);
+        let s = open_folder(rules, "");
+        run(async {
+            let mut session = session(s.port()).await;
+            assert!(session.delete_if_empty(b"old").await.unwrap(), "{close}");
+        });
+        assert!(s.lines().iter().any(|l| l.ends_with("DELETE \"old\"")), "{close}");
+    }
+}
