@@ -1,9 +1,40 @@
 //! Peers that refuse what they offer, or leave out what they have: what is done instead.
 
-use mailkeep::Kind;
+use mailkeep::{Kind, Scope};
 
 use crate::common::scripted::{Script, send};
 use crate::tools::*;
+
+#[test]
+fn a_message_that_has_a_size_and_no_text_failed() {
+    let about = "* 1 FETCH (UID 1 FLAGS () INTERNALDATE \" 1-Feb-2021 10:00:00 +0000\"";
+    for origin in ["", "<0>"] {
+        for (greeting, size, whole, want) in [
+            ("ready", 10, "", None),
+            ("ready", 10, "abcdefghij", Some("abcdefghij")),
+            ("ready", 0, "", Some("")),
+            ("The Microsoft Exchange IMAP4 service is ready.", 10, "", Some("")),
+        ] {
+            let first =
+                format!("{about} RFC822.SIZE {size} BODY[]{origin} \"\")\r\n{{tag}} OK x\r\n");
+            let rules = Script::greeting([]).on("BODY.PEEK[]<0", [send(first)]).on(
+                "BODY.PEEK[])",
+                [send(format!("* 1 FETCH (UID 1 BODY[] \"{whole}\")\r\n{{tag}} OK x\r\n"))],
+            );
+            let s = open_folder_of(greeting, rules, "");
+            run(async {
+                let mut session = session(s.port()).await;
+                session.select(b"INBOX", true, None).await.unwrap();
+                let mut kept = Kept::default();
+                session.fetch_bodies(&set([1]), &mut kept).await.unwrap();
+                let got = kept.messages.get(&uid(1)).map(|m| m.1.as_slice());
+                assert_eq!(got, want.map(str::as_bytes), "{greeting} {origin} {size} {whole}");
+                assert_eq!(kept.failed.len(), usize::from(want.is_none()));
+                assert!(kept.failed.values().all(|e| e.scope == Scope::Message));
+            });
+        }
+    }
+}
 
 /// go-imap's memory store offers MOVE and refuses it.
 #[test]
