@@ -245,10 +245,24 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: boo
     Ok(())
 }
 
-/// Whether the server refuses to open a folder as one that is not there.
+/// Whether the server refuses to open a folder as one that is not there. BAD to that as well says it
+/// only of a server that knows both commands: to the same about INBOX it has an answer.
 async fn does_not_open(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
     match p.open_folder(id, false, None).await {
         Ok(_) => Ok(false),
+        Err(e) if e.refusal == Some(Refusal::Bad) => {
+            let Some(inbox) = p.folder_named(&FolderName::inbox()) else { return Ok(false) };
+            let wire = p.folder(inbox)?.wire()?;
+            if !matches!(p.session.status(&[wire]).await?.first(), Some(Ok(Some(_)))) {
+                return Ok(false);
+            }
+            let opened = p.open_folder(inbox, false, None).await;
+            p.close(); // read-only is not how it is looked into
+            match opened {
+                Err(e) if e.kind != Kind::Refused => Err(e),
+                opened => Ok(opened.is_ok()),
+            }
+        }
         Err(e) if e.kind == Kind::Refused => Ok(matches!(
             e.refusal,
             Some(Refusal::Unsaid | Refusal::NonExistent | Refusal::TryCreate)
