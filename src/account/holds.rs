@@ -60,6 +60,9 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
         if let Some(why) = &f.closed {
             s.closed.insert(*id, why.clone());
         }
+        if let Some(permanent) = &f.permanent {
+            s.permanent.insert(*id, permanent.clone());
+        }
     }
     if !p.options.folders.is_empty() {
         let only = p.folders.iter().filter(|(_, f)| {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Flags, FolderId, RowId, Uid};
+use crate::model::{Flags, FolderId, PermanentFlags, RowId, Uid};
 use crate::reconcile::FileId;
 
 /// A side.
@@ -46,6 +46,8 @@ pub struct Standing {
     pub trash: Option<FolderId>,
     /// Folders that the server does not let us change, with its reason.
     pub closed: BTreeMap<FolderId, String>,
+    /// What the server stores in the folders that were opened for that.
+    pub permanent: BTreeMap<FolderId, PermanentFlags>,
     /// `--folder`: only here is anything done. Empty for everywhere.
     pub only: Option<BTreeSet<FolderId>>,
 }
