@@ -289,8 +289,8 @@ impl Session {
         }
     }
 
-    /// A message whose first piece was shorter than its RFC822.SIZE, or nothing: either the size or the cut is
-    /// wrong, and the whole text says which.
+    /// A message whose first piece was shorter than its RFC822.SIZE, or nothing: either the size or
+    /// the cut is wrong, and the whole text says which.
     async fn uncut<S: BodySink>(&mut self, m: Meta, came: u64, sink: &mut S) -> Result<()> {
         let uid = m.uid;
         let command = format!("UID FETCH {uid} (UID BODY.PEEK[])").into_bytes();
