@@ -28,6 +28,7 @@ const PURE: &[&str] = &[
     "src/pop3/protocol",
     "src/pop3/recognise.rs",
     "src/pop3/retention.rs",
+    "src/pop3/short.rs",
     "src/sasl",
 ];
 

@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "imap/oddities.rs"]
+mod oddities;
 #[path = "imap/push.rs"]
 mod push;
 #[path = "imap/real.rs"]

@@ -63,6 +63,9 @@ pub fn standing(p: &Pass<'_>, trees: &Trees) -> Result<Standing> {
         if f.is_unseen() {
             s.unseen.insert(*id);
         }
+        if let Some(permanent) = &f.permanent {
+            s.permanent.insert(*id, permanent.clone());
+        }
     }
     if !p.options.folders.is_empty() {
         let only = p.folders.iter().filter(|(_, f)| {

@@ -10,11 +10,13 @@ use super::{PassOptions, PassReport, holds, observe, resolve};
 use crate::config::Account;
 use crate::error::{Error, Kind, Result, Scope};
 use crate::executor;
-use crate::imap::{Beside, Known, Listing, Opened, PermanentFlags, Selected, Session, Status};
+use crate::imap::{Beside, Known, Listing, Opened, Selected, Session, Status};
 use crate::ledger::{FolderRecord, Ledger};
 use crate::maildir::watch::Complete;
 use crate::maildir::{DirSignature, Durability, KeywordMap, Maildir, NamesDigest};
-use crate::model::{BaseName, FolderId, FolderName, RowId, SpecialUse, Uid, UidSet};
+use crate::model::{
+    BaseName, FolderId, FolderName, PermanentFlags, RowId, SpecialUse, Uid, UidSet,
+};
 use crate::policy::decide::{Decision, decide};
 use crate::policy::{FolderPolicy, LocalDelete};
 use crate::progress::Progress;

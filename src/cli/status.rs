@@ -32,6 +32,8 @@ struct Report {
     live: Option<Live>,
     /// Of a POP3 account that had a session.
     mailbox: Option<Mailbox>,
+    /// Messages there that came shorter than the server says.
+    short: u64,
 }
 
 struct Folder {
@@ -179,6 +181,7 @@ impl Report {
             holds: Vec::new(),
             live: None,
             mailbox: None,
+            short: 0,
         }
     }
 
@@ -239,6 +242,10 @@ fn read(config: &Config, account: &Account) -> Result<Report> {
         .iter()
         .map(|hold| Waiting { hold: hold.clone(), folder: hold.folder.and_then(name) })
         .collect();
+    let mailbox = match account.pop3 {
+        Some(_) => Some(ledger.mailbox()?).filter(|m| m.epoch > 0),
+        None => None,
+    };
     Ok(Report {
         state,
         last_pass: meta.last_pass,
@@ -247,10 +254,8 @@ fn read(config: &Config, account: &Account) -> Result<Report> {
         folders,
         holds,
         live: None,
-        mailbox: match account.pop3 {
-            Some(_) => Some(ledger.mailbox()?).filter(|m| m.epoch > 0),
-            None => None,
-        },
+        short: mailbox.as_ref().map_or(Ok(0), |m| ledger.count_short(m.epoch))?,
+        mailbox,
     })
 }
 
@@ -290,6 +295,7 @@ fn object(account: &Account, report: &Report, invocation: &str) -> Value {
             "listed_at": m.listed_at.map(rfc3339),
             "due": m.due, "next_due": m.next_due.map(rfc3339),
             "frozen": Some(&m.frozen).filter(|f| !f.is_empty()),
+            "short": report.short,
             "login_delay": m.login_delay,
         })
     });
@@ -335,7 +341,7 @@ fn lines(account: &Account, report: &Report, invocation: &str) -> Vec<String> {
         out.push(format!("  error: {}", cell(error)));
     }
     out.extend(report.notes.iter().map(|n| format!("  note: {}", cell(n))));
-    out.extend(report.mailbox.iter().map(mailbox_line));
+    out.extend(report.mailbox.iter().map(|m| mailbox_line(m, report.short)));
     if !report.folders.is_empty() {
         let row = |f: &Folder| {
             let numbers = [f.messages, f.kept, f.pending].map(|n| n.to_string());
@@ -372,7 +378,7 @@ fn now(live: &Live) -> String {
 }
 
 /// What a POP3 server has, and what is deleted there when.
-fn mailbox_line(m: &Mailbox) -> String {
+fn mailbox_line(m: &Mailbox, short: u64) -> String {
     let Some(listed_at) = m.listed_at else {
         return "  on the server: not known, no session came so far yet".into();
     };
@@ -386,6 +392,10 @@ fn mailbox_line(m: &Mailbox) -> String {
     }
     if !m.frozen.is_empty() {
         line.push_str(&format!("; nothing is deleted there: {}", cell(&m.frozen)));
+    }
+    if short > 0 {
+        let came = words::count(short, "message that came", "messages that came");
+        line.push_str(&format!("; not deleted there: {came} shorter than the server says"));
     }
     line
 }

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::joins::keeps_in;
-use super::there::{
-    advance, ensure_folder, intents, marked, pairs, proven, refused, settle_intents,
-};
+use super::there::{advance, ensure_folder, intents, marked, not_moved, pairs, proven, refused};
 use super::{by_folder, journal};
 use crate::account::observe_pending;
 use crate::account::pass::Pass;
@@ -69,11 +67,9 @@ async fn trash_group(
     let wire = p.folder(to)?.wire()?;
     let open: Vec<_> = rows.iter().map(|r| (Some(r), to, None)).collect();
     let open = intents(p, IntentKind::Move, &open)?;
+    let by_move = p.session.moves();
     let (copied, expunged) = match p.session.move_messages(&set, &wire).await {
-        Err(e) if e.kind == Kind::Refused => {
-            settle_intents(p, &open)?;
-            return refused(p, to, e);
-        }
+        Err(e) if e.kind == Kind::Refused => return not_moved(p, to, &open, by_move, e),
         other => other?,
     };
     let known = pairs(p, to, copied)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::joins::keeps_in;
 use super::journal;
 use crate::account::pass::Pass;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ledger::{Action as Done, Intent, IntentId, IntentKind, Side};
 use crate::maildir::{self, KeywordMap, names, place_path};
 use crate::model::{
@@ -453,8 +453,14 @@ pub fn unite(
         letters: a.letters | b.letters,
         other: if a.other.is_empty() { b.other } else { a.other.clone() },
     };
+    let dir = p.folder(folder)?.dir.clone();
+    let content = |at: &Place| Ok(maildir::identify(&place_path(&dir, at))?.digest.content);
+    if content(place)? != content(&extra.place)? {
+        let what = format!("{} was written into", place_path(&dir, &extra.place).display());
+        return Err(Error::message(Kind::Raced, what).next("it is looked at again"));
+    }
     p.guard.open(&p.ledger)?;
-    maildir::unlink(&p.folder(folder)?.dir, &extra.place)?;
+    maildir::unlink(&dir, &extra.place)?;
     note_name(p, folder, Some(&extra.place), None)?;
     let united = names::with_info(place, &both);
     if united != *place {

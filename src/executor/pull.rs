@@ -15,7 +15,7 @@ use super::{by_folder, here};
 use crate::account::observe_flags;
 use crate::account::pass::{Namer, Pass, SharedLedger};
 use crate::error::{Error, Kind, Result};
-use crate::imap::{BodySink, Meta, PermanentFlags};
+use crate::imap::{BodySink, Meta};
 use crate::ledger::{Action as Done, JournalEntry, Side};
 use crate::maildir::{self, Durability, KeywordMap};
 use crate::model::{
@@ -145,7 +145,6 @@ async fn fetch(
     let mut sink = Sink {
         target: ctx,
         keep: f.policy.remote_delete == RemoteDelete::Keep,
-        permanent: f.permanent.clone().unwrap_or_default(),
         keywords: f.keywords.clone(),
         namer: std::mem::replace(&mut p.namer, Namer::new(0)),
         now: p.now(),
@@ -313,7 +312,6 @@ impl Delivery for Job {
 struct Sink<'a> {
     target: Arc<Target>,
     keep: bool,
-    permanent: PermanentFlags,
     keywords: KeywordMap,
     namer: Namer,
     now: i64,
@@ -351,7 +349,7 @@ impl Sink<'_> {
                 (row, false, None)
             }
         };
-        let flags = observe_flags(&meta.flags, &Flags::default(), self.keep, &self.permanent);
+        let flags = observe_flags(&meta.flags, &Flags::default(), self.keep);
         for k in &flags.keywords {
             if self.keywords.letter_of(k).is_none() {
                 self.keywords.assign(k);

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use super::joins::{keeps_in, take_file, unite};
 use super::journal;
 use super::there::{
-    advance, ensure_folder, intents, marked, pairs, proven, refused, settle_intents,
+    advance, ensure_folder, intents, marked, not_moved, pairs, proven, refused, settle_intents,
 };
 use crate::account::pass::Pass;
 use crate::error::{Kind, Result};
@@ -84,11 +84,9 @@ async fn move_group(
         return Ok(());
     };
     let Group { rows, files, set, wire, open } = group;
+    let by_move = p.session.moves();
     let moved = match p.session.move_messages(&set, &wire).await {
-        Err(e) if e.kind == Kind::Refused => {
-            settle_intents(p, &open)?;
-            return refused(p, to, e);
-        }
+        Err(e) if e.kind == Kind::Refused => return not_moved(p, to, &open, by_move, e),
         other => other?,
     };
     let why = "it was moved here";

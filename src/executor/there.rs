@@ -259,6 +259,25 @@ pub(super) fn advance(
     Ok(())
 }
 
+/// The server says no to a move. If it was MOVE that it refused (`by_move`: it was asked for), and
+/// for no other reason, it is done by COPY from now on; but nobody knows whether some went all the
+/// same, so both sides are looked at before that.
+pub(super) fn not_moved(
+    p: &mut Pass<'_>,
+    to: FolderId,
+    open: &[IntentId],
+    by_move: bool,
+    e: Error,
+) -> Result<()> {
+    settle_intents(p, open)?;
+    if by_move && !p.session.moves() {
+        tracing::debug!("{}: {e}", p.account.name);
+        p.look_again = true;
+        return Ok(());
+    }
+    refused(p, to, e)
+}
+
 /// The server says no: some of its reasons close the folder for this pass.
 pub(super) fn refused(p: &mut Pass<'_>, folder: FolderId, e: Error) -> Result<()> {
     let f = p.folder_mut(folder)?;
@@ -324,14 +343,21 @@ async fn store_folder(p: &mut Pass<'_>, folder: FolderId, rows: Vec<(Row, Flags)
     let mut entries = Vec::new();
     let mut done = Vec::new();
     for (mut row, merged) in rows {
-        if row.remote != merged {
-            let why = format!("flags there: {merged}");
+        // what the server does not store stays a difference
+        let told = permanent.told(&row.remote, &merged);
+        if row.remote != told {
+            let why = format!("flags there: {told}");
             entries.push(journal::of_row(p, Done::Flags, Side::There, &row, &why));
             p.report.flags += 1;
         }
-        row.remote = merged.clone();
-        row.agreed = merged;
-        done.push(row);
+        if row.remote != told || row.agreed != told {
+            row.remote = told.clone();
+            row.agreed = told;
+            done.push(row);
+        }
+    }
+    if done.is_empty() {
+        return Ok(());
     }
     p.write(|tx| {
         for row in &done {

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::imap::{AppendSource, Appended, Outgoing};
 use crate::ledger::{Action as Done, IntentKind, Side};
 use crate::maildir::{self, FileStat, place_path};
-use crate::model::{FolderId, Row, RowId, State};
+use crate::model::{Flags, FolderId, Row, RowId, State};
 use crate::reconcile::{FileId, LocalFile, Trees};
 
 /// How many messages share a transaction of intents, and one call of APPENDs: ...
@@ -109,7 +109,7 @@ async fn batch(p: &mut Pass<'_>, folder: FolderId, files: &[(FileId, &LocalFile)
     let mut failure = None;
     for (((id, f), intent), answer) in sent.iter().zip(&open).zip(answers) {
         match answer {
-            Ok(appended) => match row_of(p, folder, f, appended)? {
+            Ok(appended) => match row_of(p, folder, f, &permanent.keeps(&f.flags), appended)? {
                 Some(row) => {
                     rows.push(row);
                     settled.push(*intent);
@@ -158,10 +158,12 @@ fn lasts(why: Option<Refusal>) -> bool {
     )
 }
 
+/// `sent`: those of its flags that the server stores; the others stay a difference.
 fn row_of(
     p: &Pass<'_>,
     folder: FolderId,
     f: &LocalFile,
+    sent: &Flags,
     appended: Appended,
 ) -> Result<Option<Row>> {
     let known = p.folder(folder)?.rec.uidvalidity;
@@ -172,8 +174,8 @@ fn row_of(
         uid: Some(uid),
         gone: None,
         place: Some(f.place.clone()),
-        agreed: f.flags.clone(),
-        remote: f.flags.clone(),
+        agreed: sent.clone(),
+        remote: sent.clone(),
         local: f.flags.clone(),
         identity: f.identity.clone(),
         exact: true,

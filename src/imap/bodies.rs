@@ -76,7 +76,8 @@ impl Session {
     /// and to ask for that first would cost a round trip for each new message. A piece that is
     /// full may not be all: that message is fetched piece by piece at the end (which costs its
     /// first piece twice). One shorter than RFC822.SIZE is fetched uncut at the end, in case it is
-    /// the cutting that the server cannot do.
+    /// the cutting that the server cannot do; so is one that has a size and came empty, which is
+    /// believed only of a server whose sizes are known to lie.
     ///
     /// A message that is gone does not come. Where an answer could not be read, or was about no
     /// message (UID 0), nobody can tell it from one that is: then each that did not come `failed`.
@@ -288,14 +289,15 @@ impl Session {
         }
     }
 
-    /// A message whose first piece was shorter than its RFC822.SIZE: either the size or the cut is
-    /// wrong, and the whole text says which.
+    /// A message whose first piece was shorter than its RFC822.SIZE, or nothing: either the size or
+    /// the cut is wrong, and the whole text says which.
     async fn uncut<S: BodySink>(&mut self, m: Meta, came: u64, sink: &mut S) -> Result<()> {
         let uid = m.uid;
         let command = format!("UID FETCH {uid} (UID BODY.PEEK[])").into_bytes();
         let tag = self.send(&command);
         let mut given = false;
         let mut learned = self.bodies;
+        let lie = self.caps.sizes_lie;
         loop {
             match self.next().await? {
                 Event::Done(t, answer) if t == tag => {
@@ -315,9 +317,11 @@ impl Session {
                         continue;
                     };
                     let n = data.len() as u64;
-                    learned.sizes_lie |= n == came;
+                    learned.sizes_lie |= n == came && n > 0;
                     learned.cuts_short |= n > came;
-                    if n < came {
+                    if n == 0 && !lie {
+                        sink.failed(uid, cannot(uid)).await?;
+                    } else if n < came {
                         sink.failed(uid, disagrees(uid)).await?;
                     } else {
                         give(sink, &m, data).await?;
@@ -374,6 +378,10 @@ fn judge<'a>(uid: Uid, fetch: &Fetch<'_>, body: &'a Body<'_>, trust: bool) -> Ve
     let Some(data) = body.data.as_deref() else { return Verdict::Failed(cannot(uid)) };
     let n = data.len() as u64;
     match body.origin {
+        // a message that has a size has a text
+        None | Some(0) if n == 0 && m.wire_size > 0 => {
+            Verdict::Later(Later::Uncut { meta: m, came: 0 })
+        }
         // the server does not cut: this is all
         None => Verdict::Whole(m, data),
         Some(0) if n == PIECE => Verdict::Later(Later::Pieces(m)),

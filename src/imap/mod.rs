@@ -32,7 +32,7 @@ pub use capabilities::Capabilities;
 pub use fetch::{Meta, Sizes};
 pub use frame::Limits;
 pub use list::{Beside, Listed, Listing, Opened, Status};
-pub use select::{Delta, Known, PermanentFlags, Selected};
+pub use select::{Delta, Known, Selected};
 pub use session::{Noticed, Session};
 pub use store::{CopyUid, Expunged, FlagChange};
 pub use wire::{Connection, Tag};

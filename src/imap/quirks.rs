@@ -8,6 +8,12 @@
 //! that vanished above it: https://github.com/cyrusimap/cyrus-imapd/issues/6071), and what NOTIFY
 //! tells is known by its name in UTF-8 as well (Dovecot 2.3.19 spells STATUS so there, and nowhere
 //! else: our own observation, 2026-11-26).
+//!
+//! As we observed on 2026-11-27: PERMANENTFLAGS with `\*` alone leaves out none of the system flags
+//! (go-imap v1 names only keywords there); STATUS is read though its name has a space and no quotes
+//! (GNU imap4d 3.15, Twisted 26.10); an EMAILID that is none is no id, and a folder is removed though
+//! it could not be left before (pymap 0.36); where MOVE is refused COPY is asked for (go-imap v1's
+//! memory store); BAD can say that a folder is gone (hoodiecrow).
 
 use super::capabilities::Capabilities;
 

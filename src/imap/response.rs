@@ -334,7 +334,7 @@ fn separator(c: &mut Cursor<'_>) -> Option<Option<u8>> {
 }
 
 fn status(mut c: Cursor<'_>) -> Option<StatusItems<'_>> {
-    let name = c.astring()?;
+    let name = status_name(&mut c)?;
     let mut s = StatusItems {
         name,
         messages: None,
@@ -343,12 +343,26 @@ fn status(mut c: Cursor<'_>) -> Option<StatusItems<'_>> {
         modseq: None,
         mailbox_id: None,
     };
-    c.spaces();
     c.eat(b'(').then_some(())?;
     // What stands before an item that cannot be read is kept: the rest was not said, and what is
     // not known of a folder makes it be looked at.
     while status_item(&mut c, &mut s).is_some() {}
     Some(s)
+}
+
+/// Up to the parenthesis. GNU imap4d and Twisted put no name in quotes, not even one with a space
+/// in it; what they say of it has no parentheses of its own.
+fn status_name<'a>(c: &mut Cursor<'a>) -> Option<Cow<'a, [u8]>> {
+    let begin = *c;
+    let name = c.astring();
+    c.spaces();
+    if c.peek() == Some(b'(') || matches!(begin.peek(), Some(b'"' | b'{')) {
+        return name;
+    }
+    let line = begin.rest();
+    let (name, items) = line.split_at_checked(line.iter().rposition(|b| *b == b'(')?)?;
+    *c = Cursor::new(items);
+    Some(Cow::Borrowed(name.trim_ascii_end()))
 }
 
 /// The next item; `None` at the end, or where nothing can be read.
@@ -462,7 +476,8 @@ fn fetch(seq: u32, mut c: Cursor<'_>) -> Option<Fetch<'_>> {
         } else if name.eq_ignore_ascii_case(b"BODY") && section.is_some_and(is_header) {
             f.header = Some(c.nstring()?);
         } else if name.eq_ignore_ascii_case(b"EMAILID") {
-            f.email_id = parenthesised(&mut c)?;
+            f.email_id = parenthesised(c);
+            c.skip_value()?;
         } else if name.eq_ignore_ascii_case(b"X-GM-MSGID") {
             f.gm_msgid = Some(c.atom()?);
         } else {
@@ -488,13 +503,14 @@ fn origin(c: &mut Cursor<'_>) -> Option<Option<u64>> {
     c.eat(b'>').then_some(Some(n))
 }
 
-/// `(id)`; `Some(None)` for NIL (RFC 8474 has it for THREADID; servers have it for both).
-fn parenthesised<'a>(c: &mut Cursor<'a>) -> Option<Option<&'a [u8]>> {
+/// `(id)`, or the atom without parentheses, unless that is NIL (RFC 8474 has it for THREADID;
+/// servers have it for both). What is neither says nothing, and nothing depends on it: pymap sends
+/// `((id))` for a Maildir.
+fn parenthesised(mut c: Cursor<'_>) -> Option<&[u8]> {
     if c.peek() == Some(b'(') {
-        return Some(c.atoms()?.first().copied());
+        return c.atoms()?.first().copied();
     }
-    let a = c.atom()?;
-    Some((!a.eq_ignore_ascii_case(b"NIL")).then_some(a))
+    c.atom().filter(|a| !a.eq_ignore_ascii_case(b"NIL"))
 }
 
 /// No message has more keywords than this; so many more would be memory for nothing.

@@ -1,14 +1,12 @@
 //! Opening a folder, with what changed since the last time where the server can say so.
 
-use std::collections::BTreeSet;
-
 use super::code::Code;
 use super::list::Status;
 use super::response::{Looks, Untagged};
 use super::session::{Event, Folder, Noticed, Session, line, quoted, unreadable};
 use super::wire::Tag;
 use crate::error::{Error, Refusal, Result, Scope};
-use crate::model::{Flags, Keyword, ModSeq, SystemFlags, Uid, UidSet, UidValidity};
+use crate::model::{Flags, Keyword, ModSeq, PermanentFlags, SystemFlags, Uid, UidSet, UidValidity};
 
 /// What was known of a folder when it was observed last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,39 +60,6 @@ pub struct Delta {
     pub vanished: UidSet,
     /// New and changed messages with all their flags, in the server's order.
     pub changed: Vec<(Uid, Flags)>,
-}
-
-/// PERMANENTFLAGS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PermanentFlags {
-    /// The system flags that can be stored.
-    pub system: SystemFlags,
-    /// The keywords that can be stored.
-    pub keywords: BTreeSet<Keyword>,
-    /// `\*`: new keywords can be made.
-    pub any_keyword: bool,
-}
-
-impl PermanentFlags {
-    /// Everything can be stored.
-    pub fn all() -> Self {
-        let system = SystemFlags::ALL.iter().fold(SystemFlags::empty(), |a, (f, _, _)| a.union(*f));
-        Self { system, keywords: BTreeSet::new(), any_keyword: true }
-    }
-
-    /// Those of `flags` that this folder keeps.
-    #[must_use]
-    pub fn keeps(&self, flags: &Flags) -> Flags {
-        Flags {
-            system: flags.system.intersection(self.system),
-            keywords: flags
-                .keywords
-                .iter()
-                .filter(|k| self.any_keyword || self.keywords.contains(*k))
-                .cloned()
-                .collect(),
-        }
-    }
 }
 
 /// A delta that would take more memory than this is not collected: then everything is listed.
@@ -376,7 +341,7 @@ impl Opening {
             self.flags
         } else {
             // RFC 9051 7.1: without PERMANENTFLAGS all flags can be stored
-            PermanentFlags { system: every_system_flag(), any_keyword: true, ..self.flags }
+            PermanentFlags::all()
         };
         if let Some(k) = self.known {
             let comparable = s.uidvalidity == Some(k.uidvalidity) && s.modseq.is_some();
@@ -400,10 +365,6 @@ fn below(set: &UidSet, end: Uid) -> UidSet {
     out
 }
 
-fn every_system_flag() -> SystemFlags {
-    SystemFlags::ALL.iter().fold(SystemFlags::empty(), |all, (f, _, _)| all.union(*f))
-}
-
 fn permanent(words: &[&[u8]]) -> PermanentFlags {
     let mut p = PermanentFlags::default();
     for word in words.iter().filter_map(|w| std::str::from_utf8(w).ok()) {
@@ -414,6 +375,10 @@ fn permanent(words: &[&[u8]]) -> PermanentFlags {
         } else if let Some(k) = Keyword::new(word) {
             p.keywords.insert(k);
         }
+    }
+    if p.any_keyword && p.system.minus(SystemFlags::FORWARDED).is_empty() {
+        // go-imap names none of the system flags, and stores them all
+        return PermanentFlags::all();
     }
     if p.any_keyword {
         // `$Forwarded` has a letter, and is a keyword to the server all the same

@@ -53,6 +53,8 @@ pub struct Session {
     pub(super) bodies: super::bodies::Bodies,
     pub(super) qresync: bool,
     pub(super) compressed: bool,
+    /// MOVE is offered, and was refused.
+    pub(super) no_move: bool,
     about: About,
     /// Sent (or waiting to be sent), and not answered.
     pending: Vec<Pending>,
@@ -150,6 +152,7 @@ impl Session {
             bodies: super::bodies::Bodies::default(),
             qresync: false,
             compressed: false,
+            no_move: false,
             about,
             pending: Vec::new(),
             dead: None,

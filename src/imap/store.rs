@@ -80,17 +80,28 @@ impl Session {
         self.transfer("UID COPY", set, to_wire).await
     }
 
+    /// Whether messages are moved by MOVE. Some offer it and refuse it (go-imap's memory store),
+    /// which only the first one shows.
+    pub fn moves(&self) -> bool {
+        self.caps.moves && !self.no_move
+    }
+
     /// Moves within the account: MOVE, else COPY, `\Deleted` and expunge. After a refusal some may
-    /// have been moved: that is for pairing.
+    /// have been moved: that is for pairing. If it was MOVE itself that was refused, the next call
+    /// does without.
     pub async fn move_messages(
         &mut self,
         set: &UidSet,
         to_wire: &[u8],
     ) -> Result<(CopyUid, Expunged)> {
-        if self.caps.moves {
+        if self.moves() {
             self.folder.removing = true;
             let done = self.transfer("UID MOVE", set, to_wire).await;
             self.folder.removing = false;
+            // no other reason is given
+            self.no_move = done.as_ref().is_err_and(|e| {
+                matches!(e.refusal, Some(Refusal::Bad | Refusal::Cannot | Refusal::Unsaid))
+            });
             return Ok((done?, Expunged::Done));
         }
         let copied = self.copy(set, to_wire).await?;

@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema_holds.sql"),
     include_str!("schema_pop3_broken.sql"),
     include_str!("schema_undone.sql"),
+    include_str!("schema_pop3_short.sql"),
 ];
 
 /// "mkpL", in the file's header: this is a ledger of ours.

@@ -36,13 +36,16 @@ pub struct Mailbox {
     pub frozen: String,
     /// The least time between two logins, in seconds (RFC 2449 section 6.5). 0: not said.
     pub login_delay: u32,
+    /// A session gave messages that were clearly shorter than LIST said, which were not taken. No
+    /// whole session came since.
+    pub doubted: bool,
 }
 
 macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT id, epoch, uidl, generation, size, state, row, folder_id, base, content, \
-             message_id, date, first_seen, delivered_at FROM uidls ",
+             message_id, date, first_seen, delivered_at, short FROM uidls ",
             $tail
         )
     };
@@ -64,7 +67,8 @@ macro_rules! columns {
             &*$r.fingerprint.date,
             fingerprint_key(&$r.fingerprint),
             $r.first_seen,
-            $r.delivered_at
+            $r.delivered_at,
+            $r.short
             $(, $more)*
         ]
     };
@@ -162,6 +166,14 @@ impl View {
         })
     }
 
+    /// How many messages of an epoch are on the server and came shorter than it says.
+    pub fn count_short(&self, epoch: u32) -> Result<u64> {
+        self.run(|c| {
+            let sql = "SELECT count(*) FROM uidls WHERE short = 1 AND state <= 2 AND epoch = ?1";
+            Ok(first(c, sql, [epoch], |r| r.count())?.unwrap_or(0))
+        })
+    }
+
     /// The rows that belong to UIDLs, with these.
     pub fn rows_of_uidls(&self) -> Result<BTreeMap<RowId, UidlId>> {
         self.run(|c| {
@@ -185,9 +197,11 @@ impl Tx<'_> {
             run(
                 c,
                 "INSERT INTO pop3 (one, epoch, windowed, on_server, due, next_due, frozen, \
-                 login_delay, listed_at, paired) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+                 login_delay, listed_at, paired, doubted) VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, \
+                 ?8, ?9, ?10) \
                  ON CONFLICT DO UPDATE SET epoch = ?1, windowed = ?2, on_server = ?3, due = ?4, \
-                 next_due = ?5, frozen = ?6, login_delay = ?7, listed_at = ?8, paired = ?9",
+                 next_due = ?5, frozen = ?6, login_delay = ?7, listed_at = ?8, \
+                 paired = ?9, doubted = ?10",
                 params![
                     m.epoch,
                     m.windowed,
@@ -197,7 +211,8 @@ impl Tx<'_> {
                     m.frozen,
                     m.login_delay,
                     m.listed_at.unwrap_or(0),
-                    m.paired
+                    m.paired,
+                    m.doubted
                 ],
             )?;
             Ok(())
@@ -210,8 +225,8 @@ impl Tx<'_> {
             run(
                 c,
                 "INSERT INTO uidls (epoch, uidl, generation, size, state, row, folder_id, base, \
-                 content, message_id, date, fingerprint, first_seen, delivered_at) VALUES (?1, \
-                 ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                 content, message_id, date, fingerprint, first_seen, delivered_at, short) VALUES \
+                 (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
                 columns!(r),
             )?;
             u32::try_from(c.last_insert_rowid())
@@ -227,7 +242,8 @@ impl Tx<'_> {
                 c,
                 "UPDATE uidls SET epoch = ?1, uidl = ?2, generation = ?3, size = ?4, state = ?5, \
                  row = ?6, folder_id = ?7, base = ?8, content = ?9, message_id = ?10, date = ?11, \
-                 fingerprint = ?12, first_seen = ?13, delivered_at = ?14 WHERE id = ?15",
+                 fingerprint = ?12, first_seen = ?13, delivered_at = ?14, short = ?15 \
+                 WHERE id = ?16",
                 "that UIDL",
                 columns!(r, r.id.0),
             )
@@ -266,7 +282,7 @@ fn mailbox(c: &Connection) -> Inner<Option<Mailbox>> {
     first(
         c,
         "SELECT epoch, windowed, on_server, due, next_due, frozen, login_delay, listed_at, \
-         paired FROM pop3",
+         paired, doubted FROM pop3",
         [],
         |r| {
             Ok(Mailbox {
@@ -279,6 +295,7 @@ fn mailbox(c: &Connection) -> Inner<Option<Mailbox>> {
                 login_delay: r.number(Some)?.unwrap_or(0),
                 listed_at: r.time()?,
                 paired: r.number(Some)?.unwrap_or(0),
+                doubted: r.take()?,
             })
         },
     )
@@ -325,6 +342,7 @@ fn uidl_row(r: &mut Cells<'_>) -> Inner<UidlRow> {
         fingerprint: Fingerprint { message_id: r.text()?.into(), date: r.text()?.into() },
         first_seen: r.take()?,
         delivered_at: r.take()?,
+        short: r.take()?,
     })
 }
 
@@ -349,6 +367,7 @@ mod tests {
             fingerprint: identity(n).fingerprint,
             first_seen: 5,
             delivered_at: 6,
+            short: n % 2 == 1,
         }
     }
 
@@ -386,6 +405,7 @@ mod tests {
             let same = l.uidls_by_content(1, &all[1].content.unwrap()).unwrap();
             assert_eq!(same, [all[1].clone()]);
             assert_eq!(l.uidl_of_row(RowId(3)).unwrap(), Some(all[2].clone()));
+            assert_eq!((l.count_short(1).unwrap(), l.count_short(2).unwrap()), (3, 0));
         });
         assert_eq!(steps, 0, "something read a whole table or sorted it");
         assert_eq!(l.count_uidls(1).unwrap(), 206);
@@ -421,6 +441,7 @@ mod tests {
             login_delay: 60,
             listed_at: Some(12),
             paired: 2,
+            doubted: true,
         };
         l.write(|tx| tx.set_mailbox(&m)).unwrap();
         assert_eq!(l.mailbox().unwrap(), m);

@@ -6,14 +6,18 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FileType};
 use rustix::io::Errno;
 
 use super::disk::{self, NewFile, PIECE};
+use super::scan::TICK_NS;
 use crate::model::identity::{Digest, Digester};
 use crate::model::{BaseName, FileName, Place, Subdir};
 use crate::{Error, Kind, Result, Scope};
+
+const SECOND_NS: i128 = 1_000_000_000;
 
 /// Which file it is and whether it was changed, as far as stat tells. A rename changes nothing
 /// here.
@@ -60,21 +64,54 @@ pub fn stat(path: &Path) -> Result<FileStat> {
     }
 }
 
-/// All that stat says of a message file, as bytes: where they are equal later, nobody wrote into it
-/// in between. `None` where they prove nothing: within 2 seconds of `now` (Unix time in seconds), in
-/// which a second change may have the same times.
+/// All that stat says of a message file: where that is equal later, nobody wrote into it in between,
+/// unless the change came too soon after the one before it to show in the time stamps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    dev: u64,
+    ino: u64,
+    size: i64,
+    mtime_ns: i128,
+    ctime_ns: i128,
+}
+
+impl Stamp {
+    /// As it is now. A symlink is not followed.
+    pub fn of(path: &Path) -> Result<Self> {
+        let st = disk::retry(|| rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW))
+            .map_err(|e| disk::fail_message("look at", path, e))?;
+        let ns = |s: i64, n| i128::from(s) * SECOND_NS + i128::from(n);
+        Ok(Self {
+            dev: st.st_dev,
+            ino: st.st_ino,
+            size: st.st_size,
+            mtime_ns: ns(st.st_mtime, st.st_mtime_nsec),
+            ctime_ns: ns(st.st_ctime, st.st_ctime_nsec),
+        })
+    }
+
+    /// Whether another change at `now` or later, in Unix time, shows for sure. Filesystems keep whole
+    /// seconds, or the kernel's tick (ext4 and XFS).
+    pub fn shows_what_follows(&self, now: Duration) -> bool {
+        let last = self.ctime_ns.max(self.mtime_ns);
+        let grain = if last % SECOND_NS == 0 { 2 * SECOND_NS } else { TICK_NS };
+        i128::try_from(now.as_nanos()).is_ok_and(|now| last < now - grain)
+    }
+
+    /// For the ledger.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let parts =
+            [self.dev.into(), self.ino.into(), self.size.into(), self.mtime_ns, self.ctime_ns];
+        parts.iter().flat_map(|n: &i128| n.to_be_bytes()).collect()
+    }
+}
+
+/// The stamp for a later pass. `None` where it proves nothing: within 2 seconds of `now` (Unix time
+/// in seconds), in which a second change may have the same times.
 pub fn stamp(path: &Path, now: i64) -> Result<Option<Vec<u8>>> {
-    let st = disk::retry(|| rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW))
-        .map_err(|e| disk::fail_message("look at", path, e))?;
-    let last = st.st_ctime.max(st.st_mtime);
-    let parts = [
-        i128::from(st.st_dev),
-        i128::from(st.st_ino),
-        i128::from(st.st_size),
-        i128::from(st.st_mtime) * 1_000_000_000 + i128::from(st.st_mtime_nsec),
-        i128::from(st.st_ctime) * 1_000_000_000 + i128::from(st.st_ctime_nsec),
-    ];
-    Ok((last < now - 2).then(|| parts.iter().flat_map(|n| n.to_be_bytes()).collect()))
+    let stamp = Stamp::of(path)?;
+    let last = stamp.ctime_ns.max(stamp.mtime_ns).div_euclid(SECOND_NS);
+    Ok((last < i128::from(now) - 2).then(|| stamp.to_bytes()))
 }
 
 /// Opens a message file for reading.
@@ -96,7 +133,7 @@ pub fn identify(path: &Path) -> Result<FileIdentity> {
         Ok(())
     })?;
     unchanged(&file, path, &stat)?;
-    let mtime = i64::try_from(stat.mtime_ns.div_euclid(1_000_000_000)).unwrap_or(i64::MAX);
+    let mtime = i64::try_from(stat.mtime_ns.div_euclid(SECOND_NS)).unwrap_or(i64::MAX);
     let digest = digester.finish();
     Ok(FileIdentity { digest, mtime, mtime_ns: stat.mtime_ns, size: stat.size, stat })
 }
@@ -137,7 +174,7 @@ pub fn link_or_copy(
         return Err(changed(from));
     }
     let target = place_path(to_dir, to);
-    if stat.mtime_ns.div_euclid(1_000_000_000) == i128::from(internal_date)
+    if stat.mtime_ns.div_euclid(SECOND_NS) == i128::from(internal_date)
         && link(from, &source, &stat, &target)?
     {
         return Ok(());
@@ -257,7 +294,7 @@ fn file_stat(st: &rustix::fs::Stat) -> FileStat {
         dev: st.st_dev,
         ino: st.st_ino,
         size: u64::try_from(st.st_size).unwrap_or(0),
-        mtime_ns: i128::from(st.st_mtime) * 1_000_000_000 + i128::from(st.st_mtime_nsec),
+        mtime_ns: i128::from(st.st_mtime) * SECOND_NS + i128::from(st.st_mtime_nsec),
     }
 }
 
@@ -286,6 +323,20 @@ mod tests {
         let p = place_path(dir, &place(at));
         fs::write(&p, text).unwrap();
         p
+    }
+
+    #[test]
+    fn a_change_that_follows_too_soon_may_not_show() {
+        let stamp = |ctime_ns| Stamp { dev: 1, ino: 1, size: 1, mtime_ns: 0, ctime_ns };
+        let shows =
+            |ctime_ns, now_ms| stamp(ctime_ns).shows_what_follows(Duration::from_millis(now_ms));
+        // a filesystem that keeps the kernel's tick
+        assert!(!shows(5_000_000_001, 5_000) && !shows(5_000_000_001, 5_020));
+        assert!(shows(5_000_000_001, 5_021));
+        // one that may keep whole seconds
+        assert!(!shows(5_000_000_000, 7_000) && shows(5_000_000_000, 7_001));
+        // a clock that was set back
+        assert!(!shows(5_000_000_001, 4_000));
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub mod watch;
 pub use deliver::{Stage, Staged, discard, publish, stage_bytes};
 pub use durable::{Durability, sync_dirs};
 pub use file::{
-    FileIdentity, FileStat, find, identify, link_or_copy, open_message, place_path, rename, stamp,
-    stat, unlink,
+    FileIdentity, FileStat, Stamp, find, identify, link_or_copy, open_message, place_path, rename,
+    stamp, stat, unlink,
 };
 pub use folders::Listing;
 pub use keywords::KeywordMap;

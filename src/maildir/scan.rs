@@ -228,7 +228,7 @@ pub fn is_as_read(dir: &Path, then: &DirSignature) -> bool {
 
 /// The longest time in which two changes of a directory can have the same time: the kernel's clock
 /// tick (10 ms at most), and some.
-const TICK_NS: i128 = 20_000_000;
+pub(super) const TICK_NS: i128 = 20_000_000;
 
 /// How much older than the present a directory's times must be for an equal signature to prove
 /// that nothing changed.

@@ -237,6 +237,46 @@ impl fmt::Display for Flags {
     }
 }
 
+/// What a folder of the server stores for good (PERMANENTFLAGS, RFC 9051 7.1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PermanentFlags {
+    /// The system flags that can be stored.
+    pub system: SystemFlags,
+    /// The keywords that can be stored.
+    pub keywords: BTreeSet<Keyword>,
+    /// `\*`: new keywords can be made.
+    pub any_keyword: bool,
+}
+
+impl PermanentFlags {
+    /// Everything can be stored.
+    pub fn all() -> Self {
+        let system = SystemFlags::ALL.iter().fold(SystemFlags::empty(), |a, (f, _, _)| a.union(*f));
+        Self { system, keywords: BTreeSet::new(), any_keyword: true }
+    }
+
+    /// Those of `flags` that this folder keeps.
+    #[must_use]
+    pub fn keeps(&self, flags: &Flags) -> Flags {
+        Flags {
+            system: flags.system.intersection(self.system),
+            keywords: flags
+                .keywords
+                .iter()
+                .filter(|k| self.any_keyword || self.keywords.contains(*k))
+                .cloned()
+                .collect(),
+        }
+    }
+
+    /// What a message with the flags `shown` has once it was told to have `wanted`.
+    #[must_use]
+    pub fn told(&self, shown: &Flags, wanted: &Flags) -> Flags {
+        let (add, remove) = (wanted.minus(shown), shown.minus(wanted));
+        shown.union(&self.keeps(&add)).minus(&self.keeps(&remove))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +314,17 @@ mod tests {
         fn text_and_back(f in flags()) {
             prop_assert_eq!(Flags::from_text(&f.to_text()), f);
         }
+    }
+
+    #[test]
+    fn what_is_not_stored_is_neither_set_nor_cleared() {
+        let f = |s: &str| Flags::from_text(s);
+        let mut some = PermanentFlags { system: SystemFlags::ANSWERED, ..Default::default() };
+        some.keywords.extend(Keyword::new("todo"));
+        let told = some.told(&f("\\Seen \\Answered $Junk"), &f("\\Flagged todo other"));
+        assert_eq!(told, f("\\Seen $Junk todo"));
+        let wanted = f("\\Flagged todo other");
+        assert_eq!(PermanentFlags::all().told(&f("\\Seen $Junk"), &wanted), wanted);
     }
 
     #[test]

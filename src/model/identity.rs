@@ -124,6 +124,7 @@ pub struct Digester {
     reader: Option<blake3::Hasher>,
     header: Vec<u8>,
     in_header: bool,
+    has_body: bool,
     /// The last byte ended a line.
     at_line_end: bool,
     pending_cr: bool,
@@ -152,6 +153,8 @@ pub struct Digest {
     pub wire_size: u64,
     /// Whether turning CRLF into LF can be undone exactly: no bare LF, no CR before a CRLF.
     pub lf_is_exact: bool,
+    /// Whether anything but line ends stands below the header.
+    pub has_body: bool,
 }
 
 impl Digester {
@@ -162,6 +165,7 @@ impl Digester {
             reader: None,
             header: Vec::new(),
             in_header: true,
+            has_body: false,
             // nothing at all has no line to end
             at_line_end: true,
             pending_cr: false,
@@ -209,6 +213,7 @@ impl Digester {
             fingerprint: Fingerprint::from_header(&self.header),
             wire_size: self.wire_size,
             lf_is_exact: !self.bare_lf && !self.doubled_cr,
+            has_body: self.has_body,
         }
     }
 
@@ -266,6 +271,7 @@ impl Digester {
             self.end_header();
             body = tail;
         }
+        self.has_body |= body.iter().any(|b| !matches!(b, b'\r' | b'\n'));
         if let Some(reader) = &mut self.reader {
             reader.update(body);
         }

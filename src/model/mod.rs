@@ -9,7 +9,7 @@ pub mod row;
 pub mod uid;
 pub mod uidl;
 
-pub use flags::{Flags, Keyword, SystemFlags};
+pub use flags::{Flags, Keyword, PermanentFlags, SystemFlags};
 pub use folder::{FolderName, SpecialUse};
 pub use identity::{ContentHash, Fingerprint, Identity, ServerId};
 pub use name::{BaseName, FileName, Info, Place, Subdir};

@@ -69,6 +69,8 @@ pub struct UidlRow {
     pub first_seen: i64,
     /// When it was durable here, in Unix time.
     pub delivered_at: i64,
+    /// It came clearly shorter than LIST says, twice: what the server has may be more.
+    pub short: bool,
 }
 
 /// A message at which sessions broke.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use super::decision::{Action, Decision, Held, HeldKind, Side, Standing, Verdict};
 use super::{FolderPolicy, LocalDelete, Policy, RemoteDelete};
-use crate::model::{FolderId, Row, RowId, SpecialUse, State};
+use crate::model::{Flags, FolderId, Row, RowId, SpecialUse, State};
 use crate::reconcile::{Change, FileId, Plan, Presence, Trees};
 
 /// More deletions than this in 24 hours are held whatever their share.
@@ -19,6 +19,9 @@ const OBSCURE: &str = "it may be mail that is here already, in a file or directo
 /// Why nothing is put into a folder of the server.
 pub const UNSEEN: &str =
     "it could not be looked into on the server, and may have the message already";
+
+/// Why flags wait that PERMANENTFLAGS does not list.
+const NOT_STORED: &str = "the server does not store all flags that are set or cleared here";
 
 /// Files that are held.
 const STRANGE: &str =
@@ -261,24 +264,29 @@ impl Decider<'_> {
             Change::VanishedHere(row) => self.vanished_here(row, None),
             Change::Replaced { row, file } => self.vanished_here(row, Some(file)),
             Change::VanishedBoth(row) => self.act(&[self.row_folder(row)], Action::Drop(row)),
-            Change::Flags { row, ref merged } => {
-                let f = [self.row_folder(row)];
-                let closed = self.closed(&f);
-                let there = closed.is_none();
-                if let Some(key) = closed {
-                    let (push, pull) = self.row(row).map_or((false, true), |r| {
-                        (*merged != r.remote, *merged != r.local || r.remote != r.agreed)
-                    });
-                    if push {
-                        *self.out.waiting.entry(key).or_default() += 1;
-                    }
-                    if !pull {
-                        return; // all that is left to do is what the server does not allow
-                    }
-                }
-                self.act(&f, Action::SetFlags { row, merged: merged.clone(), there });
-            }
+            Change::Flags { row, ref merged } => self.flags(row, merged),
         }
+    }
+
+    fn flags(&mut self, row: RowId, merged: &Flags) {
+        let trees = self.trees;
+        let Some(r) = trees.rows.get(&row) else { return };
+        let f = [Some(r.folder)];
+        let closed = self.closed(&f);
+        let there = closed.is_none();
+        let told = match self.standing.permanent.get(&r.folder) {
+            _ if !there => r.remote.clone(),
+            Some(permanent) => permanent.told(&r.remote, merged),
+            None => merged.clone(),
+        };
+        if told != *merged {
+            let key = closed.unwrap_or_else(|| (r.folder, NOT_STORED.into()));
+            *self.out.waiting.entry(key).or_default() += 1;
+        }
+        if told == r.remote && *merged == r.local && r.remote == r.agreed {
+            return; // all that is left to do is what the server does not allow
+        }
+        self.act(&f, Action::SetFlags { row, merged: merged.clone(), there });
     }
 
     fn appeared(&mut self, file: FileId) {

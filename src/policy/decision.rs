@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Flags, FolderId, RowId, Uid};
+use crate::model::{Flags, FolderId, PermanentFlags, RowId, Uid};
 use crate::reconcile::FileId;
 
 /// A side.
@@ -49,6 +49,8 @@ pub struct Standing {
     /// Folders of the server that could not be looked into: what would be put there may be there
     /// already.
     pub unseen: BTreeSet<FolderId>,
+    /// What the server stores in the folders that were opened for that.
+    pub permanent: BTreeMap<FolderId, PermanentFlags>,
     /// `--folder`: only here is anything done. Empty for everywhere.
     pub only: Option<BTreeSet<FolderId>>,
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::pass::Pass;
 use super::protocol::Number;
+use super::short::is_short;
 use super::{MessageSink, recognise::Listed, traces};
 use crate::account::SharedLedger;
 use crate::error::{Error, Kind, Result};
@@ -55,6 +56,13 @@ impl Delivery for Job {
     }
 }
 
+impl Landed<Job> {
+    /// Whether LIST says clearly more.
+    fn is_short(&self) -> bool {
+        is_short(self.job.listed.size, &self.staged.digest)
+    }
+}
+
 /// A message that was here before, and may be one that is fetched.
 #[derive(Debug, Clone)]
 pub struct Before {
@@ -79,6 +87,8 @@ pub struct Done {
     pub places: Vec<Place>,
     /// Messages that are new here.
     pub new: u64,
+    /// Messages that came clearly shorter than LIST says.
+    pub short: u64,
 }
 
 /// What the committing thread works with.
@@ -93,6 +103,8 @@ pub struct Committer {
     pub nothing_known: bool,
     /// What was here before, in a first session; each is taken once.
     pub before: Vec<Before>,
+    /// What is shorter than LIST says was so in a session before, and is taken as it comes.
+    pub doubted: bool,
     /// Something is kept here, which the server may have again.
     pub kept: bool,
     /// What became of it.
@@ -107,10 +119,18 @@ impl Committer {
         // the names in `tmp` as well: `staged` says that the file is there
         maildir::sync_dirs(&[target.dir.join("tmp")])?;
         let mut fresh: Vec<(Landed<Job>, UidlRow)> = Vec::new();
-        let mut same: Vec<Landed<Job>> = Vec::new();
+        // known, or not believed: not delivered
+        let mut aside: Vec<Landed<Job>> = Vec::new();
         for landed in batch {
+            if landed.is_short() {
+                self.count_short();
+                if !self.doubted {
+                    aside.push(landed);
+                    continue;
+                }
+            }
             if self.is_known(&landed)? {
-                same.push(landed);
+                aside.push(landed);
             } else {
                 let row = self.staged(&landed)?;
                 fresh.push((landed, row));
@@ -125,7 +145,7 @@ impl Committer {
                 Ok(())
             })
         })?;
-        for landed in &same {
+        for landed in &aside {
             maildir::discard(&target.dir, &landed.staged)?;
         }
         let places: Vec<Place> = fresh.iter().map(|(l, _)| place_of(&l.job.base)).collect();
@@ -177,6 +197,7 @@ impl Committer {
             fingerprint: digest.fingerprint.clone(),
             first_seen: job.target.now,
             delivered_at: job.target.now,
+            short: landed.is_short(),
         })
     }
 
@@ -198,6 +219,7 @@ impl Committer {
                 && (r.state != UidlState::Deleted || (r.uidl == listed.uidl && r.uidl.is_some()))
         };
         if let Some(mut row) = rows.into_iter().find(fits) {
+            row.short = landed.is_short();
             self.ledger.with(|l| l.write(|tx| rename(tx, &mut row, &listed)))?;
             self.take(listed.number, row.id);
             return Ok(true);
@@ -215,6 +237,12 @@ impl Committer {
             .with(|l| l.write(|tx| adopt(tx, epoch, &listed, &before, target, Some(digest))))?;
         self.take(listed.number, id);
         Ok(true)
+    }
+
+    fn count_short(&self) {
+        if let Ok(mut done) = self.done.lock() {
+            done.short += 1;
+        }
     }
 
     fn take(&self, number: Number, id: UidlId) {
@@ -400,6 +428,10 @@ pub fn adopt(
         fingerprint: before.identity.fingerprint.clone(),
         first_seen: known.as_ref().map_or(target.now, |k| k.first_seen),
         delivered_at: known.as_ref().map_or(target.now, |k| k.delivered_at),
+        short: match there {
+            Some(digest) => is_short(listed.size, digest),
+            None => known.as_ref().is_some_and(|k| k.short),
+        },
     };
     uidl.generation = next_generation(tx, &uidl)?;
     if known.is_none() {

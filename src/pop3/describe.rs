@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::pass::Pass;
 use super::protocol::Number;
 use super::recognise::{Freeze, Known, Listed, Settled};
-use super::remove::{There, decide};
+use super::remove::{AMBIGUOUS, Decided, There, decide};
 use super::retention::Why;
 use crate::config::Keep;
 use crate::error::Result;
@@ -42,7 +42,7 @@ pub fn describe(
         settled.known.iter().chain(&settled.renamed).map(|(n, id)| (*n, *id)).collect();
     let listed: Vec<Listed> = by_number.values().map(|l| (*l).clone()).collect();
     let there = There { listed: &listed, done: &done, fetched: &BTreeSet::new(), known };
-    let (_, retention) = decide(p, &there)?;
+    let Decided { retention, ambiguous, .. } = decide(p, &there)?;
     let mut why_not: Vec<String> = frozen.iter().map(ToString::to_string).collect();
     if p.account.policy.read_only {
         why_not.push("read_only = true".into());
@@ -65,6 +65,9 @@ pub fn describe(
         }
     } else if due > 0 {
         lines.push(format!("leave {due} on the server that are due: {}", why_not.join("; ")));
+    }
+    if ambiguous > 0 {
+        lines.push(format!("leave {ambiguous} on the server: {AMBIGUOUS}"));
     }
     if !retention.held.is_empty() {
         lines.push(format!(

@@ -4,22 +4,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::broken::{self, Broken, Manner};
-use super::deliver::{Before, Committer, Done, Job, Sink, Target, adopt, rename};
+use super::deliver::{Before, Done, adopt, rename};
 use super::gone::vanished;
 use super::protocol::Number;
 use super::recognise::{self, Freeze, Known, Listed, Settled, Unread};
-use super::{Capabilities, Quit, Session, Wanted, before, describe, local, remove};
+use super::{Capabilities, Quit, Session, before, describe, fetch, local, remove};
 use crate::account::{Failed, Guard, Namer, PassOptions, PassReport, SharedLedger};
 use crate::config::{Account, Pop3};
 use crate::error::{Error, Kind, Refusal, Result, Scope};
-use crate::executor::pipeline::Pipeline;
 use crate::ledger::{FolderRecord, Mailbox, Tx};
 use crate::maildir::{self, Durability, Maildir, NamesDigest};
-use crate::model::{Fingerprint, FolderId, FolderName, Place, State, UidlId, UidlRow, UidlState};
+use crate::model::{Fingerprint, FolderId, FolderName, Place, UidlId, UidlRow, UidlState};
 use crate::progress::Progress;
 use crate::words::{count, messages};
 
@@ -92,8 +91,10 @@ pub struct Pass<'a> {
     pub report: PassReport,
     /// The generation in ledger and root marker.
     pub guard: Guard,
-    durability: Arc<Durability>,
-    namer: Namer,
+    /// How writing becomes durable.
+    pub durability: Arc<Durability>,
+    /// Draws names.
+    pub namer: Namer,
     /// What was here before the epoch is not all compared yet: it may be the server's.
     pub first: bool,
     /// Then: what could not be read, and may be the server's too.
@@ -225,6 +226,7 @@ async fn sessions(
     }
     for n in 1.. {
         match one_session(p, session, &strays, broken).await {
+            Ok(End::Doubted) => session = again(p.account).await?,
             // one bad message does not block the others
             Err(e) if n < SESSIONS && broken.is_by_message(&e) => {
                 tracing::debug!("{}: {e}; on with the rest", p.account.name);
@@ -238,9 +240,9 @@ async fn sessions(
                 broken.set_aside();
                 return Err(e);
             }
-            Ok(()) if p.dry_run || !broken.recall() => break,
+            Ok(End::Whole) if p.dry_run || !broken.recall() => break,
             // of those that broke sessions of earlier passes nothing else depends
-            Ok(()) => match super::log_in(p.account).await {
+            Ok(End::Whole) => match super::log_in(p.account).await {
                 Ok(new) => session = new,
                 Err(e) => {
                     p.note(e.at("a message that broke its session before"));
@@ -300,12 +302,21 @@ async fn again(account: &Account) -> Result<Session> {
     }
 }
 
+/// How a session ended that nothing broke.
+enum End {
+    /// All was done.
+    Whole,
+    /// It gave messages clearly shorter than it had said. Nothing is deleted on its word, and another
+    /// one asks for them again, and for no header before.
+    Doubted,
+}
+
 async fn one_session(
     p: &mut Pass<'_>,
     mut session: Session,
     strays: &[Before],
     broken: &mut Broken,
-) -> Result<()> {
+) -> Result<End> {
     let seen = session.mailbox().await?;
     let (listed, mut frozen) = recognise::listing(seen.stat.messages, &seen.uidls, &seen.sizes);
     let known = known(p, &listed, strays)?;
@@ -313,13 +324,17 @@ async fn one_session(
     if first.all_new {
         frozen.insert(Freeze::AllNew);
     }
-    let headers = headers(&mut session, &first.ask).await?;
+    let headers = match p.mailbox.doubted && !p.dry_run {
+        // TOP may be what makes RETR cut messages short
+        true => BTreeMap::new(),
+        false => headers(&mut session, &first.ask).await?,
+    };
     let mut settled = recognise::settle(&listed, &known, &first, &headers);
     let by_number: BTreeMap<Number, &Listed> = listed.iter().map(|l| (l.number, l)).collect();
     if p.dry_run {
         describe::describe(p, &settled, &known, &by_number, &frozen)?;
         session.leave().await;
-        return Ok(());
+        return Ok(End::Whole);
     }
     let mut taken = Done::default();
     note_known(p, &known, &settled, &by_number, &mut taken)?;
@@ -328,8 +343,10 @@ async fn one_session(
         strays_left.extend(before::lost(p, &known, &settled)?);
     }
     settled.fetch.retain(|n| by_number.get(n).is_some_and(|l| !broken.is_out(l)));
+    let doubted = p.mailbox.doubted;
     settled.fetch.sort_by_key(|n| by_number.get(n).is_some_and(|l| broken::has(&broken.last, l)));
-    let done = fetch(p, &mut session, &settled, &by_number, strays_left, taken, broken).await;
+    let done =
+        fetch::fetch(p, &mut session, &settled, &by_number, strays_left, taken, broken).await;
     let done = match done {
         Ok(done) => done,
         Err(e) => {
@@ -338,6 +355,10 @@ async fn one_session(
             return Err(e);
         }
     };
+    if p.mailbox.doubted && !doubted {
+        session.close().await;
+        return Ok(End::Doubted);
+    }
     let short = frozen.contains(&Freeze::Short);
     if !short && !p.mailbox.windowed {
         broken.listed(&listed);
@@ -361,7 +382,8 @@ async fn one_session(
             before::keep(p, strays)?;
         }
     }
-    remember(p, listed.len() as u64 - deleted, &frozen, &capabilities)
+    remember(p, listed.len() as u64 - deleted, &frozen, &capabilities)?;
+    Ok(End::Whole)
 }
 
 /// Ends the session. How many are deleted: only its +OK says that what was marked is.
@@ -504,7 +526,7 @@ fn adopt_all(
         }
     }
     if !pairs.is_empty() {
-        let target = target(p)?;
+        let target = fetch::target(p)?;
         let epoch = p.mailbox.epoch;
         let ids = p.write(|tx| {
             let one = |(_, before, listed): &(Number, &Before, &Listed)| {
@@ -523,90 +545,13 @@ fn adopt_all(
     Ok(left.into_values().cloned().collect())
 }
 
-fn target(p: &mut Pass<'_>) -> Result<Arc<Target>> {
-    let name = p.pop3.folder.clone();
-    if !p.folders.values().any(|s| s.rec.name == name && s.names.is_some()) {
-        p.guard.open(&p.ledger)?;
-        p.maildir.create_folder(&name)?;
-    }
-    let folder = p.folder(&name)?;
-    Ok(Arc::new(Target { folder, dir: p.maildir.dir(&name), name, now: p.now }))
-}
-
-async fn fetch(
-    p: &mut Pass<'_>,
-    session: &mut Session,
-    settled: &Settled,
-    by_number: &BTreeMap<Number, &Listed>,
-    before: Vec<Before>,
-    taken: Done,
-    broken: &mut Broken,
-) -> Result<Done> {
-    if settled.fetch.is_empty() {
-        return Ok(taken);
-    }
-    p.guard.open(&p.ledger)?;
-    let target = target(p)?;
-    let folder = target.folder;
-    p.write(|_| Ok(()))?;
-    let mut jobs = BTreeMap::new();
-    let mut wanted = Vec::new();
-    for number in &settled.fetch {
-        let Some(listed) = by_number.get(number) else { continue };
-        wanted.push(Wanted { number: *number, size: Some(listed.size).filter(|s| *s > 0) });
-        let base = p.namer.next(p.now);
-        let listed = (*listed).clone();
-        jobs.insert(*number, Job { listed, base, target: target.clone() });
-    }
-    p.progress.begin(wanted.len() as u64);
-    p.progress.folder(&target.name);
-    let nothing_known = p.ledger.with(|l| l.count_uidls(p.mailbox.epoch))? == 0;
-    let done = Arc::new(Mutex::new(taken));
-    let kept = p.ledger.with(|l| l.has_state(State::Kept))?;
-    let mut committer = Committer {
-        ledger: p.ledger.clone(),
-        kept,
-        durability: p.durability.clone(),
-        epoch: p.mailbox.epoch,
-        nothing_known,
-        before,
-        done: done.clone(),
-    };
-    let mut pipe = Pipeline::start(move |batch| committer.commit(batch));
-    let mut sink = Sink::new(&mut pipe, jobs, p);
-    let fetched = session.retr(&wanted, &mut sink).await;
-    let failed = std::mem::take(&mut sink.failed);
-    drop(sink);
-    let stored = pipe.finish();
-    let done = done.lock().map(|mut d| std::mem::take(&mut *d)).unwrap_or_default();
-    p.report.new += done.new;
-    if done.new > 0 {
-        p.report.new_in.insert(target.name.clone());
-    }
-    if let Some(spot) = p.folders.get_mut(&folder) {
-        done.places.iter().for_each(|place| spot.add(place));
-    }
-    for (number, e) in failed {
-        let e = Error { scope: Scope::Message, ..e };
-        match by_number.get(&number) {
-            Some(listed) if fetched.is_err() && e.kind != Kind::Refused => {
-                broken.now.push(((*listed).clone(), e));
-            }
-            _ => p.note(e),
-        }
-    }
-    // an error of the disk explains one of the network, not the other way round
-    stored?;
-    fetched?;
-    Ok(done)
-}
-
 fn remember(
     p: &mut Pass<'_>,
     on_server: u64,
     frozen: &BTreeSet<Freeze>,
     caps: &Capabilities,
 ) -> Result<()> {
+    p.mailbox.doubted = false;
     p.mailbox.on_server = on_server;
     p.mailbox.listed_at = Some(p.now);
     p.mailbox.login_delay = caps.login_delay.as_ref().map_or(0, |d| d.seconds);

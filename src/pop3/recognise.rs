@@ -8,7 +8,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::protocol::{Number, Uidls};
-use crate::model::{Fingerprint, UidlId, UidlRow, UidlState};
+use crate::model::{ContentHash, Fingerprint, UidlId, UidlRow, UidlState};
 
 /// One message of this session's listing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,8 +28,6 @@ pub enum Freeze {
     Short,
     /// The server has no UIDL.
     NoUidl,
-    /// Different messages have the same UIDL.
-    Twice,
     /// All UIDLs are new at once.
     AllNew,
 }
@@ -41,7 +39,6 @@ impl fmt::Display for Freeze {
             Self::NoUidl => {
                 "the server gives no UIDL: messages are recognised by their headers and bytes only"
             }
-            Self::Twice => "different messages have the same UIDL",
             Self::AllNew => "all UIDLs are new at once",
         })
     }
@@ -83,11 +80,39 @@ pub fn listing(
     if (listed.len() as u64) < u64::from(messages) || (sizes.len() as u64) < u64::from(messages) {
         freeze.insert(Freeze::Short);
     }
-    let mut seen = BTreeSet::new();
-    if listed.iter().filter_map(|l| l.uidl.as_ref()).any(|u| !seen.insert(u)) {
-        freeze.insert(Freeze::Twice);
-    }
     (listed, freeze)
+}
+
+/// UIDLs that are listed more than once.
+fn doubled(listed: &[Listed]) -> BTreeSet<&[u8]> {
+    let mut seen = BTreeSet::new();
+    let uidls = listed.iter().filter_map(|l| l.uidl.as_deref());
+    uidls.filter(|uidl| !seen.insert(*uidl)).collect()
+}
+
+/// What has its UIDL together with other listed messages, of which not all are known to have its
+/// bytes: that UIDL does not say which is which.
+pub fn ambiguous(
+    listed: &[Listed],
+    done: &BTreeMap<Number, UidlId>,
+    rows: &BTreeMap<UidlId, UidlRow>,
+) -> BTreeSet<UidlId> {
+    let mut copies: BTreeMap<&[u8], Vec<Option<&UidlId>>> =
+        doubled(listed).into_iter().map(|uidl| (uidl, Vec::new())).collect();
+    for l in listed {
+        if let Some(ids) = l.uidl.as_deref().and_then(|uidl| copies.get_mut(uidl)) {
+            ids.push(done.get(&l.number));
+        }
+    }
+    let mut out = BTreeSet::new();
+    for ids in copies.into_values() {
+        let bytes = |id: &Option<&UidlId>| id.and_then(|id| rows.get(id)).and_then(|r| r.content);
+        let one = ids.first().and_then(bytes);
+        if one.is_none() || ids.iter().any(|id| bytes(id) != one) {
+            out.extend(ids.into_iter().flatten());
+        }
+    }
+    out
 }
 
 /// What was here before there were UIDLs of it.
@@ -227,14 +252,19 @@ pub fn first(listed: &[Listed], known: &Known) -> First {
         let reusable = left.iter().any(|r| r.uidl.is_some());
         reusable && !out.new.is_empty()
     };
-    let sizes: BTreeSet<u64> = left.iter().map(|r| r.size).collect();
+    let sizes: BTreeSet<u64> = left.iter().map(|r| r.size).filter(|s| *s > 0).collect();
     out.ask.extend(out.doubts.iter().filter(|(_, among)| !among.is_empty()).map(|(n, _)| *n));
+    // a header that can settle nothing is not asked for: some servers cut what RETR gives after it
+    let open = listed.iter().filter(|l| !out.known.contains_key(&l.number));
+    let open: BTreeSet<u64> = open.map(|l| l.size).collect();
+    let mut ranges = known.strays.iter().map(|s| &s.sizes).filter(|s| !s.is_empty());
+    let strays = ranges.any(|s| open.range(s.clone()).next().is_some());
     for l in listed.iter().filter(|l| out.new.contains(&l.number)) {
-        if out.all_new || !known.strays.is_empty() || sizes.contains(&l.size) {
+        if strays || sizes.contains(&l.size) {
             out.ask.insert(l.number);
         }
     }
-    if !known.strays.is_empty() {
+    if strays {
         out.ask.extend(out.doubts.keys());
     }
     out
@@ -316,7 +346,10 @@ pub fn settle(
         .strays
         .iter()
         .enumerate()
-        .map(|(key, s)| Candidate { key, size: 0, fingerprint: &s.fingerprint })
+        .map(|(key, s)| {
+            let fingerprint = &s.fingerprint;
+            Candidate { key, size: 0, fingerprint, content: None, there: false }
+        })
         .collect();
     out.adopted = pair(&asked(&mut open(&out).into_iter()), &strays, false);
     out.adopted.retain(|number, i| {
@@ -352,16 +385,26 @@ struct Candidate<'a, K> {
     key: K,
     size: u64,
     fingerprint: &'a Fingerprint,
+    content: Option<ContentHash>,
+    /// It was on the server the last time.
+    there: bool,
 }
 
 fn candidate(row: &UidlRow) -> Candidate<'_, UidlId> {
-    Candidate { key: row.id, size: row.size, fingerprint: &row.fingerprint }
+    Candidate {
+        key: row.id,
+        size: row.size,
+        fingerprint: &row.fingerprint,
+        content: row.content,
+        there: row.state.on_server(),
+    }
 }
 
 /// What looks alike on both sides.
-type Alike<K> = (Vec<Number>, Vec<K>);
+type Alike<'a, K> = (Vec<Number>, Vec<&'a Candidate<'a, K>>);
 
-/// Joins what stands once on each side. By size, what has none stands nowhere.
+/// Joins what stands once on each side, or, by size, copies of the same bytes that stand as often on
+/// each. By size, what has none stands nowhere.
 fn pair<K: Copy>(
     asked: &[Asked<'_>],
     candidates: &[Candidate<'_, K>],
@@ -369,20 +412,25 @@ fn pair<K: Copy>(
 ) -> BTreeMap<Number, K> {
     let size = |s: u64| if by_size { s } else { 0 };
     let known = |s: u64| !by_size || s > 0;
-    let mut sides: BTreeMap<(&Fingerprint, u64), Alike<K>> = BTreeMap::new();
+    let mut sides: BTreeMap<(&Fingerprint, u64), Alike<'_, K>> = BTreeMap::new();
     for a in asked.iter().filter(|a| known(a.size)) {
         sides.entry((a.fingerprint, size(a.size))).or_default().0.push(a.number);
     }
     for c in candidates.iter().filter(|c| c.fingerprint.is_complete() && known(c.size)) {
-        sides.entry((c.fingerprint, size(c.size))).or_default().1.push(c.key);
+        sides.entry((c.fingerprint, size(c.size))).or_default().1.push(c);
     }
-    sides
-        .into_values()
-        .filter_map(|(numbers, keys)| match (numbers.as_slice(), keys.as_slice()) {
-            ([number], [key]) => Some((*number, *key)),
-            _ => None,
-        })
-        .collect()
+    let mut out = BTreeMap::new();
+    for (numbers, mut alike) in sides.into_values() {
+        let one = alike.first().and_then(|c| c.content);
+        let copies = one.is_some() && alike.iter().all(|c| c.content == one);
+        if by_size && copies && numbers.len() < alike.len() {
+            alike.retain(|c| c.there);
+        }
+        if numbers.len() == alike.len() && (numbers.len() == 1 || by_size && copies) {
+            out.extend(numbers.into_iter().zip(alike.into_iter().map(|c| c.key)));
+        }
+    }
+    out
 }
 
 #[cfg(test)]

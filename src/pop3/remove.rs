@@ -7,7 +7,7 @@ use super::gone::gone_there;
 use super::holds;
 use super::pass::Pass;
 use super::protocol::Number;
-use super::recognise::{Freeze, Known, Listed};
+use super::recognise::{self, Freeze, Known, Listed};
 use super::retention::{self, Retention, Rules, Standing, Why};
 use super::{MessageSink, Session, Wanted};
 use crate::config::Keep;
@@ -20,6 +20,9 @@ use crate::words::count;
 
 /// The brake looks back so many seconds.
 const WINDOW: i64 = 24 * 3600;
+
+/// Why messages stay that share a UIDL.
+pub const AMBIGUOUS: &str = "different messages have the same UIDL";
 
 /// Why a message is deleted, and whether the brake counts it.
 pub type Cause = (Why, bool);
@@ -43,7 +46,13 @@ pub async fn due(
     there: &There<'_>,
     frozen: &BTreeSet<Freeze>,
 ) -> Result<Vec<(UidlId, Cause)>> {
-    let (uidls, retention) = decide(p, there)?;
+    let Decided { uidls, retention, ambiguous } = decide(p, there)?;
+    if ambiguous > 0 {
+        p.report.notes.push(format!(
+            "{} on the server: {AMBIGUOUS}",
+            count(ambiguous, "message stays", "messages stay")
+        ));
+    }
     holds::record(p, &uidls, &retention)?;
     p.mailbox.due = retention.delete.len() as u64;
     p.mailbox.next_due = retention.next_due;
@@ -117,8 +126,18 @@ fn names(p: &Pass<'_>) -> BTreeMap<FolderId, FolderName> {
     p.folders.iter().map(|(id, s)| (*id, s.rec.name.clone())).collect()
 }
 
-/// What retention asks for, and the UIDLs that it was asked about.
-pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlRow>, Retention)> {
+/// What is to go.
+pub struct Decided {
+    /// What retention asks for.
+    pub retention: Retention,
+    /// What it was asked about.
+    pub uidls: BTreeMap<UidlId, UidlRow>,
+    /// So many stay, whatever it asks for: different messages have their UIDL.
+    pub ambiguous: usize,
+}
+
+/// What retention asks for.
+pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<Decided> {
     let mut uidls = BTreeMap::new();
     let mut all = Vec::new();
     let since = p.now - WINDOW;
@@ -148,7 +167,7 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
                 id: *id,
                 delivered_at: uidl.delivered_at,
                 removed: removed.contains(id),
-                named: uidl.uidl.is_some(),
+                sure: uidl.uidl.is_some() && !uidl.short,
             });
             uidls.insert(*id, uidl);
         }
@@ -174,6 +193,8 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
         }
         Ok(standing)
     })?;
+    let ambiguous = recognise::ambiguous(there.listed, there.done, &uidls);
+    all.iter_mut().for_each(|t| t.sure &= !ambiguous.contains(&t.id));
     let others = (there.listed.len() as u64).saturating_sub(all.len() as u64);
     let rules = Rules {
         keep: p.pop3.keep,
@@ -182,7 +203,8 @@ pub fn decide(p: &Pass<'_>, there: &There<'_>) -> Result<(BTreeMap<UidlId, UidlR
         brake: p.account.policy.brake,
     };
     let retention = retention::retain(&all, others, &rules, &standing, p.now);
-    Ok((uidls, retention))
+    let ambiguous = if nothing_due { 0 } else { ambiguous.len() };
+    Ok(Decided { uidls, retention, ambiguous })
 }
 
 /// A deletion that was begun and that the configuration does not ask for any more is taken back.

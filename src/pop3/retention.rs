@@ -21,8 +21,8 @@ pub struct There {
     pub delivered_at: i64,
     /// Its file was removed here.
     pub removed: bool,
-    /// It has a UIDL of its own. What has none is never deleted.
-    pub named: bool,
+    /// It may be deleted: it has a UIDL of its own, and came whole.
+    pub sure: bool,
 }
 
 /// What the configuration asks for.
@@ -94,7 +94,7 @@ pub fn retain(
     let mut out = Retention::default();
     let mut sorted: Vec<&There> = there.iter().collect();
     sorted.sort_by_key(|t| t.number);
-    for t in sorted.iter().filter(|t| t.named) {
+    for t in sorted.iter().filter(|t| t.sure) {
         match due(rules.keep, t.delivered_at) {
             Some(at) if at <= now => {
                 out.delete.insert(t.id, (Why::Keep, false));
@@ -108,10 +108,10 @@ pub fn retain(
         let stay: Vec<_> = sorted.iter().filter(|t| !out.delete.contains_key(&t.id)).collect();
         let n = usize::try_from((stay.len() as u64 + others).saturating_sub(newest.get().into()))
             .unwrap_or(0);
-        wanted.extend(stay.into_iter().take(n).filter(|t| t.named).map(|t| (*t, Why::Newest)));
+        wanted.extend(stay.into_iter().take(n).filter(|t| t.sure).map(|t| (*t, Why::Newest)));
     }
     if rules.when_removed {
-        let removed = sorted.iter().filter(|t| t.removed && t.named);
+        let removed = sorted.iter().filter(|t| t.removed && t.sure);
         let removed: Vec<_> = removed
             .filter(|t| {
                 !out.delete.contains_key(&t.id) && !wanted.iter().any(|(w, _)| w.id == t.id)
@@ -170,7 +170,7 @@ mod tests {
             id: UidlId(n),
             delivered_at,
             removed: false,
-            named: true,
+            sure: true,
         }
     }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn keep_is_kept_to_the_second() {
-        let all = [there(1, 100), there(2, 110), There { named: false, ..there(3, 0) }];
+        let all = [there(1, 100), there(2, 110), There { sure: false, ..there(3, 0) }];
         let s = Standing::default();
         let after = rules(Keep::DeleteAfter(Duration::from_secs(50)));
         assert_eq!(retain(&all, 0, &after, &s, 149).next_due, Some(150));

@@ -56,6 +56,8 @@ struct Front {
     root: PathBuf,
     home: PathBuf,
     user: User,
+    /// What it says it can.
+    capability: String,
     /// imapd, one a connection. Each dies with this list, not with the thread that starts it.
     sessions: Mutex<Vec<Group>>,
     stopped: Mutex<bool>,
@@ -63,6 +65,11 @@ struct Front {
 
 impl Courier {
     pub fn start() -> Self {
+        Self::offering("")
+    }
+
+    /// It says that it can this, too, and cannot.
+    pub fn offering(more: &str) -> Self {
         let root = unpacked("MAILKEEP_TEST_COURIER", "courier", "usr/bin/imapd");
         let dir = temp_dir("courier");
         let user = User::for_mail();
@@ -74,6 +81,7 @@ impl Courier {
             root,
             home,
             user: user.clone(),
+            capability: format!("{CAPABILITY} {more}").trim_end().to_owned(),
             sessions: Mutex::new(Vec::new()),
             stopped: Mutex::new(false),
         });
@@ -188,7 +196,8 @@ impl Front {
     /// None: the client is not logged in, and goes.
     fn speak(&self, client: &mut TcpStream) -> Option<()> {
         client.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
-        let greeting = format!("* OK [CAPABILITY {CAPABILITY} AUTH=PLAIN] Courier-IMAP ready.\r\n");
+        let can = &self.capability;
+        let greeting = format!("* OK [CAPABILITY {can} AUTH=PLAIN] Courier-IMAP ready.\r\n");
         client.write_all(greeting.as_bytes()).ok()?;
         loop {
             let line = read_line(client)?;
@@ -197,7 +206,7 @@ impl Front {
             let rest = words.next().unwrap_or_default();
             let given = match verb.as_str() {
                 "CAPABILITY" => {
-                    let said = format!("* CAPABILITY {CAPABILITY} AUTH=PLAIN\r\n{tag} OK done\r\n");
+                    let said = format!("* CAPABILITY {can} AUTH=PLAIN\r\n{tag} OK done\r\n");
                     client.write_all(said.as_bytes()).ok()?;
                     continue;
                 }
@@ -240,7 +249,7 @@ impl Front {
         imapd.env("IMAPLOGINTAG", tag).env("AUTHENTICATED", USER).env("AUTHADDR", USER);
         imapd.env("PROTOCOL", "imap").env("HOME", &self.home).env("TCPREMOTEIP", "127.0.0.1");
         imapd.env("TCPREMOTEPORT", "1").env("IMAP_KEYWORDS", "1").env("IMAP_IDLE_TIMEOUT", "60");
-        imapd.env("IMAP_CAPABILITY", CAPABILITY).env("MAILDIR", self.home.join("Maildir"));
+        imapd.env("IMAP_CAPABILITY", &self.capability).env("MAILDIR", self.home.join("Maildir"));
         let socket = |c: &TcpStream| Some(OwnedFd::from(c.try_clone().ok()?));
         imapd.stdin(socket(client)?).stdout(socket(client)?).stderr(std::process::Stdio::null());
         let group = Group::spawn(&mut imapd).expect("imapd");

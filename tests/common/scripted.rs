@@ -40,6 +40,8 @@ struct Rule {
     pattern: String,
     steps: Vec<Step>,
     once: bool,
+    /// Only behind a line that held this.
+    after: String,
 }
 
 impl Script {
@@ -48,12 +50,17 @@ impl Script {
     }
 
     pub fn on(self, pattern: &str, steps: impl Into<Vec<Step>>) -> Self {
-        self.rule(pattern, steps.into(), false)
+        self.rule(pattern, steps.into(), false, "")
     }
 
     /// The first time only, in each connection.
     pub fn once(self, pattern: &str, steps: impl Into<Vec<Step>>) -> Self {
-        self.rule(pattern, steps.into(), true)
+        self.rule(pattern, steps.into(), true, "")
+    }
+
+    /// Once the connection had a line that held `earlier`.
+    pub fn after(self, earlier: &str, pattern: &str, steps: impl Into<Vec<Step>>) -> Self {
+        self.rule(pattern, steps.into(), false, earlier)
     }
 
     /// Says nothing more to a client that sends a line before the one before it was answered.
@@ -61,8 +68,9 @@ impl Script {
         Self { single: true, ..self }
     }
 
-    fn rule(mut self, pattern: &str, steps: Vec<Step>, once: bool) -> Self {
-        self.rules.push(Rule { pattern: pattern.to_ascii_uppercase(), steps, once });
+    fn rule(mut self, pattern: &str, steps: Vec<Step>, once: bool, after: &str) -> Self {
+        let [pattern, after] = [pattern, after].map(str::to_ascii_uppercase);
+        self.rules.push(Rule { pattern, steps, once, after });
         self
     }
 
@@ -120,12 +128,18 @@ fn serve(script: &Script, client: TcpStream, log: &Mutex<Vec<String>>) {
     }
     let mut raw = Vec::new();
     let mut rules: Vec<&Rule> = script.rules.iter().collect();
+    let mut heard: Vec<String> = Vec::new();
     while lines.read_until(b'\n', &mut raw).is_ok_and(|n| n > 0) {
         let line = String::from_utf8_lossy(&raw).trim_end().to_owned();
         raw.clear();
         log.lock().expect("lock").push(line.clone());
         let upper = line.to_ascii_uppercase();
-        let hit = rules.iter().position(|r| upper.contains(&r.pattern));
+        let fits = |r: &&Rule| {
+            let after = r.after.is_empty() || heard.iter().any(|l| l.contains(&r.after));
+            after && upper.contains(&r.pattern)
+        };
+        let hit = rules.iter().position(fits);
+        heard.push(upper);
         let Some(rule) = hit.map(|at| if rules[at].once { rules.remove(at) } else { rules[at] })
         else {
             continue;

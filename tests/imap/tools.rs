@@ -9,6 +9,7 @@ use mailkeep::net::{Endpoint, Security, Timeouts};
 use mailkeep::secret::Secret;
 use mailkeep::{Error, Result};
 
+use crate::common::scripted::{Script, Scripted, send};
 use crate::common::server::{PASSWORD, USER};
 
 pub fn run<T>(f: impl Future<Output = T>) -> T {
@@ -43,6 +44,30 @@ pub fn door(port: u16, seconds: u64) -> (Endpoint, LoginSpec, Timeouts) {
     };
     let silence = std::time::Duration::from_secs(seconds);
     (endpoint, login, Timeouts { silence, ..Timeouts::default() })
+}
+
+/// Logs in with these capabilities, after these words.
+pub fn greeting(words: &str, capabilities: &str) -> Script {
+    Script::greeting([send(format!("* OK [CAPABILITY IMAP4rev1 {capabilities}] {words}\r\n"))])
+        .on("LOGIN", [send(format!("{{tag}} OK [CAPABILITY IMAP4rev1 {capabilities}] in\r\n"))])
+}
+
+/// A server with one folder of three messages; everything else is OK and nothing more.
+pub fn open_folder(rules: Script, capabilities: &str) -> Scripted {
+    open_folder_of("hi", rules, capabilities)
+}
+
+/// The same of a server that greets in these words.
+pub fn open_folder_of(words: &str, rules: Script, capabilities: &str) -> Scripted {
+    let select = Script::greeting([]).on(
+        "SELECT",
+        [send(
+            "* 3 EXISTS\r\n* OK [UIDVALIDITY 9] x\r\n* OK [UIDNEXT 10] x\r\n\
+             {tag} OK [READ-WRITE] opened\r\n",
+        )],
+    );
+    let server = greeting(words, capabilities).on("", [send("{tag} OK done\r\n")]);
+    Scripted::start(rules.before(select.before(server)))
 }
 
 pub fn uid(n: u32) -> Uid {

@@ -18,4 +18,5 @@ mod real;
 mod restored;
 mod says;
 mod scripted;
+mod short;
 mod tools;

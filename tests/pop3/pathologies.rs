@@ -14,14 +14,14 @@ pub struct Mailbox {
     pub capabilities: Vec<&'static str>,
     pub messages: Vec<Message>,
     /// LIST says this percentage of the size.
-    sizes: usize,
+    pub sizes: usize,
     /// STAT counts so many more.
     more: usize,
 }
 
 #[derive(Clone)]
 pub struct Message {
-    uidl: Vec<u8>,
+    pub uidl: Vec<u8>,
     pub body: Vec<u8>,
     /// What it says to RETR, in place of the body with its dots doubled.
     pub says: Option<Vec<Step>>,
@@ -145,13 +145,13 @@ pub fn here(mk: &Mailkeep) -> usize {
 #[test]
 fn equal_uidls_for_different_mail() {
     let mut mk = account("keep = \"delete\"");
-    let twice = Mailbox::new(&[(b"same", "a", "1"), (b"same", "b", "2"), (b"c", "c", "3")]);
-    assert_eq!(sync(&mut mk, &twice), (3, 0));
-    assert_eq!(sync(&mut mk, &twice), (0, 0), "known by their headers");
+    let twice = [(&b"same"[..], "a", "1"), (b"same", "b", "2"), (b"c", "c", "3")];
+    assert_eq!(sync(&mut mk, &Mailbox::new(&twice)), (3, 1), "the third has its own");
+    let (retrieved, marked, said) = pass(&mut mk, &Mailbox::new(&twice[..2]), 0);
+    assert_eq!((retrieved, marked), (0, 0), "known by their headers");
+    assert!(said.contains("2 messages stay on the server: different messages have"), "{said}");
     assert_eq!(here(&mk), 3);
-    let clean = Mailbox::new(&[(b"same", "b", "2"), (b"c", "c", "3")]);
-    let (_, marked) = sync(&mut mk, &clean);
-    assert!(marked <= 2);
+    assert_eq!(sync(&mut mk, &Mailbox::new(&twice[1..2])), (0, 1), "nothing is like it any more");
     assert_eq!(here(&mk), 3);
 }
 
@@ -172,6 +172,43 @@ fn equal_uidls_for_copies_of_one_message() {
     assert_eq!(sync(&mut mk, &of(1)), (2, 0));
     assert_eq!(sync(&mut mk, &of(1)), (0, 0));
     assert_eq!(here(&mk), 6);
+}
+
+/// They are no reason to leave anything on the server.
+#[test]
+fn copies_of_one_message_and_what_is_beside_them_are_deleted() {
+    let all = [(&b"1"[..], "a", "x"), (b"1", "a", "x"), (b"2", "b", "y")];
+    for keys in ["keep = \"delete\"", ""] {
+        let mut mk = account(keys);
+        let at_once = if keys.is_empty() { 0 } else { 3 };
+        assert_eq!(sync(&mut mk, &Mailbox::new(&all)), (3, at_once));
+        assert_here(&mk, &Mailbox::new(&all).messages);
+        mk.set_raw("pop3", "{ keep = \"delete\" }");
+        if keys.is_empty() {
+            assert_eq!(sync(&mut mk, &Mailbox::new(&all)), (0, 3));
+        }
+        assert_eq!(sync(&mut mk, &Mailbox::new(&[])), (0, 0));
+        assert_eq!(here(&mk), 3);
+    }
+}
+
+/// A server whose UIDL is made of a part of the header: two copies and another message of one UIDL.
+#[test]
+fn copies_beside_another_message_of_their_uidl_are_retrieved_once() {
+    let mut mk = account("");
+    let all = [(&b"1"[..], "a", "other"), (b"1", "b", "x"), (b"1", "b", "x"), (b"2", "c", "y")];
+    let mut mailbox = Mailbox::new(&all);
+    for new in [4, 0] {
+        assert_eq!(sync(&mut mk, &mailbox), (new, 0));
+        assert_here(&mk, &Mailbox::new(&all).messages);
+    }
+    mk.set_raw("pop3", "{ keep = \"delete\" }");
+    assert_eq!(sync(&mut mk, &mailbox), (0, 1));
+    // one of the copies went: the bytes say that the other is known
+    mailbox.messages.drain(2..);
+    assert_eq!(sync(&mut mk, &mailbox), (1, 0));
+    assert_eq!(sync(&mut mk, &mailbox), (0, 0));
+    assert_eq!(here(&mk), 4);
 }
 
 #[test]

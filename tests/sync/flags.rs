@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::common::dovecot::Options;
 use crate::common::maildir::set_flags;
+use crate::common::proxy::Faults;
 use crate::common::*;
 use crate::world::{World, synced};
 
@@ -190,4 +192,110 @@ fn deleted_is_not_taken_over_under_keep() {
     let there = world.remote("INBOX");
     let now = there.iter().find(|m| m.hash == other.hash).unwrap();
     assert!(!now.flags.contains("\\Deleted"));
+}
+
+/// What is struck out of the server's PERMANENTFLAGS, so that the rest is left.
+fn striking(hide: &str) -> Faults {
+    Faults { hide: hide.to_owned(), ..Faults::default() }
+}
+
+fn by_hash(all: &[RemoteMessage], hash: blake3::Hash) -> BTreeSet<String> {
+    all.iter().find(|m| m.hash == hash).expect("it is there").flags.clone()
+}
+
+/// go-imap sends `PERMANENTFLAGS (\*)`, and stores the system flags all the same.
+#[test]
+fn a_server_that_names_no_system_flag_stores_them() {
+    let world = World::new(Dovecot::start());
+    world.proxy.set(striking("\\Answered \\Flagged \\Deleted \\Seen \\Draft "));
+    world.mk.sync_ok();
+    let here = world.local("INBOX");
+    here[..3].iter().for_each(|m| drop(set_flags(m, "FRS")));
+    for _ in 0..3 {
+        world.mk.sync_ok();
+        world.assert_same();
+    }
+    let all = flags_of(&["\\Answered", "\\Flagged", "\\Seen"]);
+    let there = world.remote("INBOX");
+    assert!(here[..3].iter().all(|m| by_hash(&there, m.hash) == all));
+}
+
+#[test]
+fn what_the_server_does_not_store_stays_here_until_it_does() {
+    for mode in Mode::ALL {
+        let options = Options { mode, ..Options::default() };
+        let world = World::synced(Dovecot::with(options));
+        world.proxy.set(striking("\\Flagged \\Deleted \\Seen "));
+        let m = world.remote("INBOX").into_iter().find(|m| m.flags.is_empty()).unwrap();
+        let seen = world.remote("INBOX").into_iter().find(|m| m.flags.contains("\\Seen")).unwrap();
+        set_flags(&world.twin("INBOX", &m), "FRS");
+        set_flags(&world.twin("INBOX", &seen), "");
+        let new = world.mint.letter(900);
+        let new = Letter::new(new.body, &["\\Flagged", "\\Seen"], new.date);
+        maildir::deliver(&world.mk.folder("INBOX"), &new);
+        let new = letters::hash(&new.body);
+        let all = flags_of(&["\\Answered", "\\Flagged", "\\Seen"]);
+        for round in 0..3 {
+            let said = world.mk.sync().expect(0);
+            assert!(said.text().contains("3 changes wait: the server does not store"), "{said:?}");
+            assert_eq!(world.twin("INBOX", &m).flags, all, "{mode:?} {round}");
+            assert_eq!(world.twin("INBOX", &seen).flags, flags_of(&[]), "{mode:?} {round}");
+            let there = world.remote("INBOX");
+            assert_eq!(by_hash(&there, m.hash), flags_of(&["\\Answered"]), "{mode:?} {round}");
+            let sent = there.iter().find(|t| t.hash == new).unwrap();
+            assert_eq!(sent.flags, flags_of(&[]));
+            assert_eq!(world.twin("INBOX", sent).flags, flags_of(&["\\Flagged", "\\Seen"]));
+            // what the server has to say is heard all the same
+            let flag = ["+FLAGS", "-FLAGS"][round % 2];
+            world.server.imap().store("INBOX", &[sent.uid], flag, &["\\Draft"]);
+            world.mk.sync().expect(0);
+            let twin = world.twin("INBOX", sent).flags;
+            assert_eq!(twin.contains("\\Draft"), flag == "+FLAGS", "{mode:?} {round}");
+            assert!(twin.is_superset(&flags_of(&["\\Flagged", "\\Seen"])), "{mode:?} {round}");
+            world.server.imap().store("INBOX", &[sent.uid], "-FLAGS", &["\\Draft"]);
+        }
+        let history = world.mk.run(&["history"]).text();
+        assert!(!history.contains("flags there: \\Flagged"), "{history}");
+        world.proxy.set(Faults::default());
+        world.mk.sync_ok();
+        world.assert_same();
+        let there = world.remote("INBOX");
+        assert_eq!(by_hash(&there, m.hash), all, "{mode:?}");
+        assert_eq!(by_hash(&there, seen.hash), flags_of(&[]), "{mode:?}");
+        assert_eq!(by_hash(&there, new), flags_of(&["\\Flagged", "\\Seen"]), "{mode:?}");
+    }
+}
+
+/// The rights `s` and `w` of an access control list (RFC 4314 4).
+#[test]
+fn flags_wait_for_the_right_to_store_them() {
+    let extra = "mail_plugins = zlib acl\nprotocol imap {\n mail_plugins = zlib acl\n}\n\
+                 plugin {\n acl = vfile\n}\n";
+    for mode in Mode::ALL {
+        let options = Options { mode, extra: extra.to_owned(), ..Options::default() };
+        let world = World::synced(Dovecot::with(options));
+        let rights = world.server.folder_dir("Work").join("dovecot-acl");
+        std::fs::write(&rights, "owner lrip\n").unwrap();
+        let m = world.remote("Work").remove(0);
+        set_flags(&world.twin("Work", &m), "FRS");
+        // the server drops the flags of what is copied there
+        let moved = world.remote("INBOX").remove(0);
+        let file = set_flags(&world.twin("INBOX", &moved), "FS");
+        world.mk.sync_ok();
+        let name = file.file_name().unwrap();
+        std::fs::rename(&file, world.mk.folder("Work").join("cur").join(name)).unwrap();
+        for _ in 0..3 {
+            world.mk.sync().expect(0);
+            let all = flags_of(&["\\Answered", "\\Flagged", "\\Seen"]);
+            assert_eq!(world.twin("Work", &m).flags, all, "{mode:?}");
+            let both = flags_of(&["\\Flagged", "\\Seen"]);
+            assert_eq!(world.twin("Work", &moved).flags, both, "{mode:?}");
+        }
+        assert_ne!(by_hash(&world.remote("Work"), m.hash), world.twin("Work", &m).flags);
+        std::fs::remove_file(&rights).unwrap();
+        world.mk.sync_ok();
+        world.assert_same();
+        assert!(by_hash(&world.remote("Work"), m.hash).contains("\\Seen"), "{mode:?}");
+        assert!(by_hash(&world.remote("Work"), moved.hash).contains("\\Flagged"), "{mode:?}");
+    }
 }

@@ -263,25 +263,30 @@ fn a_folder_that_is_suddenly_empty_in_a_listing_that_fails() {
     assert_eq!(now, before.len());
 }
 
-/// Hoodiecrow said BAD to STATUS of a folder that is not there, and NO to opening it.
+/// Hoodiecrow says BAD to STATUS of a folder that is not there, and NO or BAD to opening it.
 #[test]
 fn bad_is_said_of_a_folder_that_is_gone() {
     let named =
         |names: &[&str]| ordinary(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
     const BAD: &str = "{tag} BAD Mailbox does not exist\r\n";
-    for (status, opening, exit) in [
-        (BAD, "{tag} NO Invalid mailbox name\r\n".to_owned(), 0),
+    const ANSWERS: &str = "* STATUS INBOX (MESSAGES 1)\r\n{tag} OK done\r\n";
+    for (status, opening, other, exit) in [
+        (BAD, "{tag} NO Invalid mailbox name\r\n".to_owned(), "", 0),
+        // a server that knows both commands
+        (BAD, BAD.to_owned(), ANSWERS, 0),
+        (BAD, BAD.to_owned(), "{tag} NO later\r\n", 1),
+        (BAD, BAD.to_owned(), BAD, 1),
         // that it is there, or that nobody knows, is no absence
-        (BAD, opened("READ-ONLY"), 1),
-        (BAD, "{tag} BAD what?\r\n".to_owned(), 1),
-        (BAD, "{tag} NO [UNAVAILABLE] later\r\n".to_owned(), 1),
-        (BAD, "{tag} NO [SERVERBUG] internal error\r\n".to_owned(), 1),
-        ("{tag} NO [SERVERBUG] internal error\r\n", opened("READ-ONLY"), 1),
-        ("{tag} NO [CORRUPTION] rebuilding\r\n", opened("READ-ONLY"), 1),
+        (BAD, opened("READ-ONLY"), ANSWERS, 1),
+        (BAD, "{tag} NO [UNAVAILABLE] later\r\n".to_owned(), ANSWERS, 1),
+        (BAD, "{tag} NO [SERVERBUG] internal error\r\n".to_owned(), ANSWERS, 1),
+        ("{tag} NO [SERVERBUG] internal error\r\n", BAD.to_owned(), ANSWERS, 1),
+        ("{tag} NO [CORRUPTION] rebuilding\r\n", opened("READ-ONLY"), ANSWERS, 1),
     ] {
         let second = Script::default()
             .on(" STATUS \"Work\"", [send(status)])
             .on(" EXAMINE \"Work\"", [send(&opening)])
+            .on(" STATUS \"INBOX\"", [send(other)])
             .before(named(&["INBOX"]));
         let server = Scripted::in_turn(vec![named(&["INBOX", "Work"]), second]);
         let mut mk = Mailkeep::to_port(server.port());
@@ -289,7 +294,7 @@ fn bad_is_said_of_a_folder_that_is_gone() {
         mk.sync_ok();
         for _ in 0..2 {
             mk.sync().expect(exit);
-            assert_eq!(mk.folder("Work").is_dir(), exit != 0, "{status} {opening}");
+            assert_eq!(mk.folder("Work").is_dir(), exit != 0, "{status} {opening} {other}");
             assert_eq!(read_folder(&mk.folder("INBOX")).len(), 1);
         }
     }

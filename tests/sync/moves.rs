@@ -88,6 +88,30 @@ fn moved_here_by_mv() {
     }
 }
 
+/// As go-imap's memory store does. Courier does not know the command.
+#[test]
+fn where_move_is_offered_and_refused() {
+    let mut world = World::synced(Courier::offering("MOVE"));
+    world.mk.deletes("mirror", "trash").policy("trash", "Trash");
+    let here = world.local("INBOX");
+    for m in &here[..5] {
+        move_file(m, &world.mk.folder("Work"));
+    }
+    std::fs::remove_file(&here[5].path).unwrap();
+    world.mk.sync_ok();
+    assert!(world.proxy.count("UID MOVE") > 0, "{:#?}", world.proxy.commands());
+    for pass in 0..2 {
+        world.assert_same();
+        assert_eq!(world.remote("INBOX").len(), 14, "{pass}");
+        assert_eq!(world.remote("Work").len(), 17, "{pass}");
+        assert_eq!(world.remote("Trash").len(), 1, "{pass}");
+        assert_eq!(world.proxy.count("APPEND"), 0, "{pass}");
+        world.proxy.reset();
+        world.mk.sync_ok();
+        assert_eq!(world.changes(), Vec::<String>::new(), "{pass}");
+    }
+}
+
 #[test]
 fn saved_elsewhere_by_mutt() {
     let world = synced();

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use crate::common::dovecot::{Mode, Options};
 use crate::common::letters::{odd, simple, to_lf};
-use crate::common::maildir::{deliver, make_folder};
+use crate::common::maildir::{deliver, make_folder, move_file, set_mtime};
 use crate::common::process::wait_for;
 use crate::common::proxy::Faults;
 use crate::common::*;
@@ -260,26 +261,44 @@ fn what_is_rewritten_after_it_was_read_beside_the_login_is_sent_as_it_is() {
         format!("until [ -e {} ]; do sleep 0.02; done; cat {}", go.display(), password.display());
     world.mk.unset("password_file").set("password_command", &waits);
     let dir = world.mk.folder("Work");
-    let (was, is, other) = (world.mint.letter(300), world.mint.letter(301), world.mint.letter(302));
-    let path = deliver(&dir, &was);
-    let untouched = deliver(&dir, &other);
+    let letters = [300, 301, 302].map(|i| world.mint.letter(i));
+    let [openly, secretly, untouched] = letters.each_ref().map(|l| deliver(&dir, l));
+    // nothing is read in advance in whose time stamps a change might not show
+    wait_for("the files to be older than a tick", Duration::from_secs(20), || {
+        let m = fs::metadata(&untouched).unwrap();
+        let changed = Duration::new(m.ctime() as u64, m.ctime_nsec() as u32);
+        let age = UNIX_EPOCH.elapsed().unwrap().saturating_sub(changed);
+        (age > Duration::from_millis(50)).then_some(())
+    });
     let events = inotify::init(CreateFlags::NONBLOCK).unwrap();
-    for p in [&path, &untouched] {
+    for p in [&openly, &secretly, &untouched] {
         inotify::add_watch(&events, p, WatchFlags::CLOSE_NOWRITE).unwrap();
     }
     let pass = world.mk.start(&["-v", "-v", "sync"]);
     let mut buffer = [const { MaybeUninit::uninit() }; 4096];
     let mut closed = inotify::Reader::new(&events, &mut buffer);
-    for _ in 0..2 {
+    for _ in 0..3 {
         wait_for("a file to be read", Duration::from_secs(20), || closed.next().ok().map(|_| ()));
     }
-    fs::write(&path, to_lf(&is.body)).unwrap();
+    fs::write(&openly, "Subject: openly\n\nnew\n").unwrap();
+    // neither its size nor its mtime tells
+    let mut text = fs::read(&secretly).unwrap();
+    text.reverse();
+    fs::write(&secretly, &text).unwrap();
+    set_mtime(&secretly, letters[1].date);
     fs::write(&go, "").unwrap();
     let said = pass.wait(Duration::from_secs(60)).expect(0).text();
     let read = |p: &Path| said.matches(&format!("reading {}", p.display())).count();
-    assert_eq!((read(&path), read(&untouched)), (2, 1), "{said}");
+    assert_eq!([read(&openly), read(&secretly), read(&untouched)], [2, 2, 1], "{said}");
     world.assert_same();
-    let sent: Vec<_> = world.remote("Work").into_iter().map(|m| m.hash).collect();
-    let has = |l: &Letter| sent.contains(&letters::hash(&l.body));
-    assert!(sent.len() == 14 && has(&is) && has(&other) && !has(&was));
+    let there: Vec<_> = world.remote("Work").into_iter().map(|m| m.hash).collect();
+    let sent = letters.each_ref().map(|l| there.contains(&letters::hash(&l.body)));
+    assert_eq!((there.len(), sent), (15, [false, false, true]));
+    // the rows know what was sent: a move needs no bytes
+    world.proxy.reset();
+    let moved = world.local("Work").into_iter().find(|m| m.path == secretly).unwrap();
+    move_file(&moved, &world.mk.folder("INBOX"));
+    world.mk.sync_ok();
+    assert!(!world.changes().iter().any(|c| c.contains("APPEND")), "{:?}", world.changes());
+    world.assert_same();
 }

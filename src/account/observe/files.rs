@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::super::pass::Pass;
 use super::local::read_flags;
+use super::prescan::Beside;
 use crate::error::{Error, Kind, Result, Scope};
-use crate::maildir::{self, FileIdentity, FileStat, place_path};
+use crate::maildir::{self, FileStat, place_path};
 use crate::model::{BaseName, FileName, Flags, FolderId, Identity, Place, Row};
 use crate::policy::LocalDelete;
 use crate::reconcile::{FileId, LocalFile, Unread, UnreadFile};
@@ -125,7 +126,7 @@ pub(super) fn unmatched(p: &Pass<'_>) -> BTreeMap<Vec<u8>, Identity> {
 async fn one(
     p: &Pass<'_>,
     before: &BTreeMap<Vec<u8>, Identity>,
-    beside: Option<FileIdentity>,
+    beside: Option<Beside>,
     folder: FolderId,
     place: &Place,
 ) -> Result<Read> {
@@ -144,7 +145,7 @@ async fn one(
     let (identity, stat) = match known {
         Some(identity) => (identity.clone(), stat),
         None => {
-            let read = match beside.filter(|b| b.stat == stat) {
+            let read = match beside.and_then(|b| b.still(&path)) {
                 Some(read) => read,
                 None => {
                     tracing::debug!("reading {}", path.display());

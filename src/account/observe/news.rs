@@ -77,12 +77,11 @@ async fn folder(p: &mut Pass<'_>, id: FolderId) -> Result<()> {
     }
     let f = p.folder(id)?;
     let keep = f.policy.remote_delete == RemoteDelete::Keep;
-    let permanent = f.permanent.clone().unwrap_or_default();
     let rows: Vec<Row> = metas
         .into_iter()
         .map(|(uid, meta)| match meta {
             Ok(m) => {
-                let flags = as_observed(&m.flags, &Flags::default(), keep, &permanent);
+                let flags = as_observed(&m.flags, &Flags::default(), keep);
                 pending(id, uid, flags, identity(&m))
             }
             // it is fetched whole, and fails or not then

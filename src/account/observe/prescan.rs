@@ -2,16 +2,17 @@
 
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use super::super::clock::unix_time;
 use super::super::pass::FolderState;
 use super::files::is_settled;
 use super::local::{Differs, remembered};
 use crate::ledger::{Ledger, View};
-use crate::maildir::{self, FileIdentity, Scan, place_path};
+use crate::maildir::{self, FileIdentity, Scan, Stamp, place_path};
 use crate::model::{FolderId, Place};
 
 /// A look under way, and what it found.
@@ -32,7 +33,21 @@ pub(super) struct Looked {
 #[derive(Default)]
 struct Found {
     folders: BTreeMap<FolderId, Looked>,
-    files: BTreeMap<(FolderId, Place), FileIdentity>,
+    files: BTreeMap<(FolderId, Place), Beside>,
+}
+
+/// A file as it was read beside the login.
+pub(super) struct Beside {
+    stamp: Stamp,
+    read: FileIdentity,
+}
+
+impl Beside {
+    /// What it was, if nobody can have written into it since.
+    pub(super) fn still(self, path: &Path) -> Option<FileIdentity> {
+        let same = Stamp::of(path).is_ok_and(|now| now == self.stamp);
+        same.then_some(self.read)
+    }
 }
 
 /// A folder to look at.
@@ -79,8 +94,8 @@ impl Prescan {
         self.found.folders.remove(&id)
     }
 
-    /// What a file was when it was read, once.
-    pub(super) fn take_file(&mut self, id: FolderId, place: &Place) -> Option<FileIdentity> {
+    /// What came of reading a file, once.
+    pub(super) fn take_file(&mut self, id: FolderId, place: &Place) -> Option<Beside> {
         self.found.files.remove(&(id, place.clone()))
     }
 }
@@ -124,7 +139,7 @@ fn read<'a>(
     now: i64,
     ledger: impl Fn() -> Option<&'a View>,
     enough: &AtomicBool,
-) -> BTreeMap<(FolderId, Place), FileIdentity> {
+) -> BTreeMap<(FolderId, Place), Beside> {
     let mut found = BTreeMap::new();
     let mut known = None;
     for w in wanted {
@@ -135,14 +150,17 @@ fn read<'a>(
                 return found;
             };
             let path = place_path(&w.dir, place);
-            if !maildir::stat(&path).is_ok_and(|s| is_settled(&s, now))
-                || matches!(maildir::stamp(&path, now), Ok(Some(s)) if known.contains_key(&s))
-            {
+            let settled = maildir::stat(&path).is_ok_and(|s| is_settled(&s, now));
+            let begun = unix_time();
+            let Ok(stamp) = Stamp::of(&path) else { continue };
+            // what is written into it after this must show, else it is not worth reading
+            let shows = stamp.shows_what_follows(begun);
+            if !settled || !shows || known.contains_key(&stamp.to_bytes()) {
                 continue;
             }
             tracing::debug!("reading {}", path.display());
             if let Ok(read) = maildir::identify(&path) {
-                found.insert((w.id, place.clone()), read);
+                found.insert((w.id, place.clone()), Beside { stamp, read });
             }
         }
     }

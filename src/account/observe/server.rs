@@ -9,7 +9,9 @@ use crate::error::{Error, Kind, Refusal, Result, Scope};
 use crate::executor::ASK_AGAIN_AFTER;
 use crate::imap::{Beside, Known, Listed, Listing, Opened, Selected, Status};
 use crate::ledger::FolderRecord;
-use crate::model::{Flags, FolderId, FolderName, SystemFlags, Uid, UidSet, UidValidity};
+use crate::model::{
+    Flags, FolderId, FolderName, PermanentFlags, SystemFlags, Uid, UidSet, UidValidity,
+};
 use crate::policy::RemoteDelete;
 use crate::reconcile::Presence;
 
@@ -243,10 +245,24 @@ async fn unlisted(p: &mut Pass<'_>, listed: &BTreeSet<FolderId>, unreadable: boo
     Ok(())
 }
 
-/// Whether the server refuses to open a folder as one that is not there.
+/// Whether the server refuses to open a folder as one that is not there. BAD to that as well says it
+/// only of a server that knows both commands: to the same about INBOX it has an answer.
 async fn does_not_open(p: &mut Pass<'_>, id: FolderId) -> Result<bool> {
     match p.open_folder(id, false, None).await {
         Ok(_) => Ok(false),
+        Err(e) if e.refusal == Some(Refusal::Bad) => {
+            let Some(inbox) = p.folder_named(&FolderName::inbox()) else { return Ok(false) };
+            let wire = p.folder(inbox)?.wire()?;
+            if !matches!(p.session.status(&[wire]).await?.first(), Some(Ok(Some(_)))) {
+                return Ok(false);
+            }
+            let opened = p.open_folder(inbox, false, None).await;
+            p.close(); // read-only is not how it is looked into
+            match opened {
+                Err(e) if e.kind != Kind::Refused => Err(e),
+                opened => Ok(opened.is_ok()),
+            }
+        }
         Err(e) if e.kind == Kind::Refused => Ok(matches!(
             e.refusal,
             Some(Refusal::Unsaid | Refusal::NonExistent | Refusal::TryCreate)
@@ -547,10 +563,12 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
         let shown: BTreeMap<Uid, &Flags> = part.iter().map(|(u, f)| (*u, f)).collect();
         for mut row in p.ledger.with(|l| l.rows_by_uids(id, &uids))? {
             let Some(flags) = row.uid.and_then(|u| shown.get(&u)) else { continue };
-            let remote = as_observed(flags, &row.agreed, keep, &permanent);
-            if remote != row.remote {
+            let unknown = unknown(flags, &row.agreed, keep, &permanent);
+            row.agreed = row.agreed.minus(&unknown);
+            let remote = as_observed(flags, &row.agreed, keep);
+            if remote != row.remote || !unknown.is_empty() {
                 row.remote = remote;
-                changed.push(row);
+                changed.push((row, !unknown.is_empty()));
             }
         }
     }
@@ -561,27 +579,29 @@ fn apply(p: &mut Pass<'_>, id: FolderId, from: Uid, seen: &Seen) -> Result<()> {
     p.report.news_in.insert(name);
     p.jot_folder(id, |tx| {
         tx.vanish(id, &gone)?;
-        changed.iter().try_for_each(|row| tx.update_remote(row))
+        changed.iter().try_for_each(|(row, anew)| match anew {
+            true => tx.update_row(row),
+            false => tx.update_remote(row),
+        })
     })
 }
 
-/// The flags that the server shows, with what it cannot say, or shall not say here, taken from what
-/// was agreed on.
-pub fn as_observed(
-    flags: &Flags,
-    agreed: &Flags,
-    keep: bool,
-    permanent: &crate::imap::PermanentFlags,
-) -> Flags {
+/// The flags that the server shows, with what it shall not say here taken from what was agreed on.
+pub fn as_observed(flags: &Flags, agreed: &Flags, keep: bool) -> Flags {
     let mut seen = flags.clone();
-    let unsaid = agreed.minus(&permanent.keeps(agreed));
-    seen.keywords.extend(unsaid.keywords.into_iter().filter(|k| !flags.keywords.contains(k)));
     if keep {
         // a reader here would purge the file
         seen = seen.without(SystemFlags::DELETED);
         seen.system = seen.system.union(agreed.system.intersection(SystemFlags::DELETED));
     }
     seen
+}
+
+/// What of the agreed flags is unknown there: the server does not show it and would not store it,
+/// which is not the same as removed. It stays here, as a difference.
+fn unknown(flags: &Flags, agreed: &Flags, keep: bool, permanent: &PermanentFlags) -> Flags {
+    let unknown = agreed.minus(flags).minus(&permanent.keeps(agreed));
+    if keep { unknown.without(SystemFlags::DELETED) } else { unknown }
 }
 
 fn minus(a: &UidSet, b: &UidSet) -> UidSet {

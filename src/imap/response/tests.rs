@@ -146,6 +146,34 @@ fn status_with_items_nobody_knows() {
 }
 
 #[test]
+fn status_of_a_name_that_should_have_been_quoted() {
+    for (line, name) in [
+        // GNU imap4d 3.15, Twisted 26
+        ("* STATUS Sent Mail (MESSAGES 3 UIDNEXT 4)", "Sent Mail"),
+        ("* STATUS a b (c) (MESSAGES 3 UIDNEXT 4)", "a b (c)"),
+        ("* STATUS a  (MESSAGES 3 UIDNEXT 4)", "a"),
+        ("* STATUS \"a b\" (MESSAGES 3 UIDNEXT 4)", "a b"),
+    ] {
+        let Untagged::FolderStatus(s) = data(line) else { panic!("{line}") };
+        assert_eq!(s.name.as_ref(), name.as_bytes());
+        assert_eq!((s.messages, s.uidnext), (Some(3), uid(4)), "{line}");
+    }
+    for bad in ["* STATUS a b", "* STATUS", "* STATUS \"a\" b (MESSAGES 3)", "* STATUS ("] {
+        assert_eq!(data(bad), Untagged::Unreadable(Looks::Other), "{bad}");
+    }
+}
+
+#[test]
+fn an_email_id_that_is_none_spoils_nothing() {
+    // pymap 0.36 with a Maildir
+    for (id, read) in [("((M1))", None), ("()", None), ("NIL", None), ("M1", Some(&b"M1"[..]))] {
+        let line = format!("* 1 FETCH (UID 2 EMAILID {id} RFC822.SIZE 3)");
+        let f = fetched(&line);
+        assert_eq!((f.uid, f.email_id, f.size), (uid(2), read, Some(3)), "{id}");
+    }
+}
+
+#[test]
 fn status_keeps_what_stands_before_the_unreadable() {
     for after in [
         "MAILBOXID (\0\x01)",

@@ -29,6 +29,7 @@ fn row(id: u32, uidl: &str, content: u32, state: UidlState) -> UidlRow {
         fingerprint: fingerprint(content),
         first_seen: 0,
         delivered_at: 0,
+        short: false,
     }
 }
 
@@ -87,6 +88,23 @@ fn a_migration_is_recognised_by_headers() {
 }
 
 #[test]
+fn headers_that_can_settle_nothing_are_not_asked_for() {
+    let mut k = known((1..=3).map(|n| row(n, &format!("old{n}"), n, D)).collect());
+    let asked = |k: &Known| -> Vec<u32> {
+        let (first, _) = told(&[("n1", 1), ("n9", 9), ("n7", 7)], k);
+        assert!(first.all_new);
+        first.ask.iter().map(|n| n.get()).collect()
+    };
+    assert_eq!(asked(&k), [1], "the others have sizes that nothing had");
+    let stray = |sizes| Stray { fingerprint: fingerprint(9), sizes };
+    k.strays = vec![stray(500..=900), stray(1010..=2000)];
+    assert_eq!(asked(&k), [1]);
+    // where one may be here, all have to be unlike it
+    k.strays.push(stray(900..=1009));
+    assert_eq!(asked(&k), [1, 2, 3]);
+}
+
+#[test]
 fn a_mailbox_that_was_empty_in_between_is_recognised_too() {
     let mut k = known(vec![]);
     let gone = (1..=2).map(|n| row(n, &format!("old{n}"), n, UidlState::Gone));
@@ -129,6 +147,46 @@ fn copies_of_one_message_are_looked_at_only_when_their_number_changes() {
         let listed = vec![("a", 1); there];
         assert_eq!(told(&listed, &differ).1.known.len(), 0, "{state:?}");
     }
+}
+
+/// A server whose UIDLs are a part of the header: one for two copies and another message.
+#[test]
+fn copies_beside_another_message_of_their_uidl_are_known_by_their_headers() {
+    let one = |id, content: u32, state| UidlRow {
+        generation: id,
+        content: Some(ContentHash([content as u8; 32])),
+        ..row(id, "a", content, state)
+    };
+    let mailbox = [("a", 2), ("a", 1), ("a", 1)];
+    let k = known(vec![one(1, 1, D), one(2, 2, D), one(3, 1, D)]);
+    let (first, s) = told(&mailbox, &k);
+    assert_eq!(first.ask.len(), 3);
+    assert_eq!((ids(&s.known), fetched(&s)), (vec![(1, 2), (2, 1), (3, 3)], vec![]));
+    // a third copy was there before
+    let k = known(vec![one(1, 1, UidlState::Gone), one(2, 2, D), one(3, 1, D), one(4, 1, D)]);
+    assert_eq!(ids(&told(&mailbox, &k).1.known), [(1, 2), (2, 3), (3, 4)]);
+    // the bytes say which is which where they differ, or where there are more or fewer
+    let mut k = known(vec![one(1, 1, D), one(2, 2, D), one(3, 1, D)]);
+    assert_eq!(fetched(&told(&mailbox[..2], &k).1), [2]);
+    assert_eq!(fetched(&told(&[("a", 1), ("a", 1), ("a", 1)], &k).1), [1, 2, 3]);
+    k.rows.get_mut(&UidlId(3)).unwrap().content = Some(ContentHash([9; 32]));
+    assert_eq!(fetched(&told(&mailbox, &k).1), [2, 3]);
+}
+
+#[test]
+fn only_copies_may_share_a_uidl() {
+    let one = |id, content| UidlRow { content, ..row(id, "a", 1, D) };
+    let bytes = |n| Some(ContentHash([n; 32]));
+    let (listed, _) = mailbox(&[("a", 1), ("b", 2), ("a", 1)]);
+    let wrong = |first, second, done: &[usize]| -> Vec<u32> {
+        let rows = known(vec![one(1, first), one(2, None), one(3, second)]).rows;
+        let done = done.iter().map(|n| (number(*n), UidlId(*n as u32))).collect();
+        ambiguous(&listed, &done, &rows).iter().map(|id| id.0).collect()
+    };
+    assert_eq!(wrong(bytes(7), bytes(7), &[1, 2, 3]), [0; 0]);
+    assert_eq!(wrong(bytes(7), bytes(8), &[1, 2, 3]), [1, 3]);
+    assert_eq!(wrong(None, None, &[1, 2, 3]), [1, 3], "adopted by its header");
+    assert_eq!(wrong(bytes(7), bytes(7), &[1, 2]), [1], "nobody knows what the other one is");
 }
 
 #[test]
@@ -215,7 +273,8 @@ fn listings_that_contradict_each_other_freeze() {
     assert_eq!(listing(3, &all, &sizes).1, BTreeSet::from([Freeze::Short]));
     assert_eq!(listing(2, &all, &sizes[..1]).1, BTreeSet::from([Freeze::Short]));
     let twice = Uidls::Known(vec![(number(1), uidl(b"a")), (number(2), uidl(b"a"))]);
-    assert_eq!(listing(2, &twice, &sizes).1, BTreeSet::from([Freeze::Twice]));
+    let (listed, freeze) = listing(2, &twice, &sizes);
+    assert_eq!((doubled(&listed), freeze), (BTreeSet::from([&b"a"[..]]), BTreeSet::new()));
     let none = Uidls::Unsupported("no".into());
     let (listed, freeze) = listing(2, &none, &sizes);
     assert_eq!((listed.len(), freeze), (2, BTreeSet::from([Freeze::NoUidl])));
