@@ -80,6 +80,16 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// With a plugin of Dovecot's for IMAP, and its settings, a line each.
+    pub fn plugin(self, name: &str, settings: &[&str]) -> Self {
+        let load = format!("mail_plugins = zlib {name}\n");
+        let settings = settings.join("\n ");
+        let extra = format!("{load}protocol imap {{\n {load}}}\nplugin {{\n {settings}\n}}\n");
+        Self { extra, ..self }
+    }
+}
+
 /// A running Dovecot with one user.
 pub struct Dovecot {
     options: Options,

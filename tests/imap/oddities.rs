@@ -22,16 +22,11 @@ fn a_message_that_has_a_size_and_no_text_failed() {
                 [send(format!("* 1 FETCH (UID 1 BODY[] \"{whole}\")\r\n{{tag}} OK x\r\n"))],
             );
             let s = open_folder_of(greeting, rules, "");
-            run(async {
-                let mut session = session(s.port()).await;
-                session.select(b"INBOX", true, None).await.unwrap();
-                let mut kept = Kept::default();
-                session.fetch_bodies(&set([1]), &mut kept).await.unwrap();
-                let got = kept.messages.get(&uid(1)).map(|m| m.1.as_slice());
-                assert_eq!(got, want.map(str::as_bytes), "{greeting} {origin} {size} {whole}");
-                assert_eq!(kept.failed.len(), usize::from(want.is_none()));
-                assert!(kept.failed.values().all(|e| e.scope == Scope::Message));
-            });
+            let kept = fetched(s.port());
+            let got = kept.messages.get(&uid(1)).map(|m| m.1.as_slice());
+            assert_eq!(got, want.map(str::as_bytes), "{greeting} {origin} {size} {whole}");
+            assert_eq!(kept.failed.len(), usize::from(want.is_none()));
+            assert!(kept.failed.values().all(|e| e.scope == Scope::Message));
         }
     }
 }

@@ -359,15 +359,10 @@ fn a_piece_shorter_than_the_size_is_looked_at_again() {
             [send(format!("* 1 FETCH (UID 1 BODY[] \"{whole}\")\r\n{{tag}} OK x\r\n"))],
         );
         let s = open_folder(rules, "");
-        run(async {
-            let mut session = session(s.port()).await;
-            session.select(b"INBOX", true, None).await.unwrap();
-            let mut kept = Kept::default();
-            session.fetch_bodies(&set([1]), &mut kept).await.unwrap();
-            let got = kept.messages.get(&uid(1)).map(|m| m.1.as_slice());
-            assert_eq!(got, want.map(str::as_bytes));
-            assert_eq!(kept.failed.len(), usize::from(want.is_none()));
-        });
+        let kept = fetched(s.port());
+        let got = kept.messages.get(&uid(1)).map(|m| m.1.as_slice());
+        assert_eq!(got, want.map(str::as_bytes));
+        assert_eq!(kept.failed.len(), usize::from(want.is_none()));
     }
 }
 

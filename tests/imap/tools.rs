@@ -82,6 +82,17 @@ pub fn flags(names: &[&str]) -> Flags {
     Flags::from_imap(names.iter().copied())
 }
 
+/// What comes of fetching message 1 of INBOX.
+pub fn fetched(port: u16) -> Kept {
+    let mut kept = Kept::default();
+    run(async {
+        let mut session = session(port).await;
+        session.select(b"INBOX", true, None).await.unwrap();
+        session.fetch_bodies(&set([1]), &mut kept).await.unwrap();
+    });
+    kept
+}
+
 /// Keeps what it is given.
 #[derive(Default)]
 pub struct Kept {

@@ -319,10 +319,8 @@ fn rules_by_special_use() {
 
 #[test]
 fn where_the_right_to_expunge_is_missing() {
-    let extra = "mail_plugins = zlib acl\nprotocol imap {\n mail_plugins = zlib acl\n}\n\
-                 plugin {\n acl = vfile\n}\n";
     for mode in Mode::ALL {
-        let options = Options { mode, extra: extra.to_owned(), ..Options::default() };
+        let options = Options { mode, ..Options::default() }.plugin("acl", &["acl = vfile"]);
         let world = World::synced(Dovecot::with(options));
         // Dovecot says OK to the EXPUNGE of the first, and opens the second read-only.
         let limits = [("Work", "owner lrswit\n"), ("Lists/rust", "owner lr\n")];

@@ -269,10 +269,8 @@ fn what_the_server_does_not_store_stays_here_until_it_does() {
 /// The rights `s` and `w` of an access control list (RFC 4314 4).
 #[test]
 fn flags_wait_for_the_right_to_store_them() {
-    let extra = "mail_plugins = zlib acl\nprotocol imap {\n mail_plugins = zlib acl\n}\n\
-                 plugin {\n acl = vfile\n}\n";
     for mode in Mode::ALL {
-        let options = Options { mode, extra: extra.to_owned(), ..Options::default() };
+        let options = Options { mode, ..Options::default() }.plugin("acl", &["acl = vfile"]);
         let world = World::synced(Dovecot::with(options));
         let rights = world.server.folder_dir("Work").join("dovecot-acl");
         std::fs::write(&rights, "owner lrip\n").unwrap();

@@ -460,9 +460,7 @@ fn old_mail_in_a_first_pass_waits_for_a_decision() {
 /// ever. What comes later is new all the same, and goes up.
 #[test]
 fn folders_that_are_refused_for_good_do_not_make_new_mail_old() {
-    let extra = "mail_plugins = zlib acl\nprotocol imap {\n mail_plugins = zlib acl\n}\n\
-                 plugin {\n acl = vfile\n}\n";
-    let server = Dovecot::with(Options { extra: extra.into(), ..Options::default() });
+    let server = Dovecot::with(Options::default().plugin("acl", &["acl = vfile"]));
     let world = World::new(server);
     let shut = world.server.folder_dir("Work").join("dovecot-acl");
     fs::write(&shut, "owner l\n").unwrap();

@@ -76,9 +76,8 @@ fn a_warning_says_of_what_it_is() {
 /// A quota is not about the one file that met it; what to do is said where it is said what waits.
 #[test]
 fn a_full_quota_is_told_of_the_folder() {
-    let extra = "mail_plugins = zlib quota\nprotocol imap {\n mail_plugins = zlib quota\n}\n\
-                 plugin {\n quota = maildir:User quota\n quota_rule = *:storage=100k\n}\n";
-    let server = Dovecot::with(Options { extra: extra.to_owned(), ..Options::default() });
+    let quota = ["quota = maildir:User quota", "quota_rule = *:storage=100k"];
+    let server = Dovecot::with(Options::default().plugin("quota", &quota));
     let world = World::empty(server);
     world.mk.sync_ok();
     let text = "0123456789 0123456789\r\n".repeat(2_000);

@@ -165,9 +165,8 @@ fn equal_copies_stay_two() {
 
 #[test]
 fn what_the_server_refuses_waits_and_is_shown() {
-    let extra = "mail_plugins = zlib quota\nprotocol imap {\n mail_plugins = zlib quota\n}\n\
-                 plugin {\n quota = maildir:User quota\n quota_max_mail_size = 100k\n}\n";
-    let server = Dovecot::with(Options { extra: extra.to_owned(), ..Options::default() });
+    let quota = ["quota = maildir:User quota", "quota_max_mail_size = 100k"];
+    let server = Dovecot::with(Options::default().plugin("quota", &quota));
     let world = World::synced(server);
     let big = simple("<toobig@test>", "big", &"0123456789\r\n".repeat(20_000));
     deliver(&world.mk.folder("Work"), &Letter::new(big, &["\\Seen"], 1_600_000_000));
@@ -211,11 +210,9 @@ fn nothing_is_put_into_a_folder_that_could_not_be_looked_into() {
 /// What the server has no room for is not sent at every pass.
 #[test]
 fn a_full_server_is_asked_about_few() {
-    let extra = "mail_plugins = zlib quota\nprotocol imap {\n mail_plugins = zlib quota\n}\n\
-                 plugin {\n quota = count:User quota\n quota_vsizes = yes\n \
-                 quota_rule = *:messages=60\n}\n";
+    let quota = ["quota = count:User quota", "quota_vsizes = yes", "quota_rule = *:messages=60"];
     for mode in [Mode::Full, Mode::Plain] {
-        let options = Options { mode, extra: extra.to_owned(), ..Options::default() };
+        let options = Options { mode, ..Options::default() }.plugin("quota", &quota);
         let world = World::synced(Dovecot::with(options));
         for i in 300..400 {
             deliver(&world.mk.folder("Work"), &world.mint.letter(i));
